@@ -1,0 +1,180 @@
+//! One operation per sandbox at a time, and nothing left running beside it.
+//!
+//! The lock is a flock, which ends with its holder. The holder notes itself and the process group of the delegate
+//! it runs in the lock file; the file lives in memory (`/run`), as the processes it names do. A runtime that gives
+//! up kills the plugin alone: whoever takes the lock next first ends the group that the note names.
+
+use std::{
+    cell::RefCell,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use cni::{chain::Watcher, error::Error, process};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::error::{Fault, Result};
+
+/// Longest note; a note is rewritten in place with a fixed width, so that no reader sees half of one.
+const NOTE: usize = 96;
+
+/// A sandbox's lock, held.
+pub struct SandboxLock {
+    file: RefCell<Flock<File>>,
+    path: PathBuf,
+}
+
+/// Processes as the lock file names them: the plugin that holds the lock, the delegate group it runs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Note {
+    plugin: Process,
+    group: Option<Process>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Process {
+    pid: i32,
+    start_time: u64,
+}
+
+impl Process {
+    fn alive(self) -> bool {
+        process::start_time(self.pid) == Some(self.start_time)
+    }
+}
+
+impl SandboxLock {
+    /// Takes the lock of `sandbox`, waiting until `deadline`, and ends what an earlier plugin left running.
+    ///
+    /// # Errors
+    /// `SANDBOX_BUSY` names the plugin that holds it; `LOCK_FAILED` when the folder cannot be used.
+    pub fn acquire(run_dir: &Path, sandbox: &str, deadline: Instant) -> Result<Self> {
+        let dir = run_dir.join("lock");
+        let path = dir.join(sandbox);
+        let failed =
+            |error: io::Error| Fault::io("LOCK_FAILED", format!("lock file {}: {error}", path.display()));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
+        let lock = loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(nix::libc::O_NOFOLLOW)
+                .open(&path)
+                .map_err(failed)?;
+            // The last holder removes the file; a lock on a removed file guards nothing.
+            let lock = wait_for(file, deadline, &path)?;
+            if same_file(&lock, &path) {
+                break lock;
+            }
+        };
+        let left = read_note(&lock);
+        if let Some(group) = left.group.filter(|_| !left.plugin.alive()) {
+            log::warn!(
+                "sandbox {sandbox}: ending the delegate group {} that a killed plugin left running",
+                group.pid
+            );
+            end(group)?;
+        }
+        let held = Self { file: RefCell::new(lock), path };
+        held.note(None).map_err(|error| Fault::io("LOCK_FAILED", error.msg))?;
+        Ok(held)
+    }
+
+    fn note(&self, group: Option<Process>) -> std::result::Result<(), Error> {
+        let pid = std::process::id().cast_signed();
+        let plugin = process::start_time(pid).unwrap_or(0);
+        let group = group.unwrap_or_default();
+        let text = format!("{pid} {plugin} {} {}", group.pid, group.start_time);
+        let text = format!("{text:<NOTE$}\n");
+        self.file.borrow().write_all_at(text.as_bytes(), 0).map_err(|error| {
+            Error::new(cni::error::code::IO, format!("lock file {}: {error}", self.path.display()))
+        })
+    }
+}
+
+impl Watcher for SandboxLock {
+    fn started(&self, pid: i32, start_time: u64) -> std::result::Result<(), Error> {
+        self.note(Some(Process { pid, start_time }))
+    }
+
+    fn ended(&self, _pid: i32) {
+        if let Err(error) = self.note(None) {
+            log::warn!("{}", error.msg);
+        }
+    }
+}
+
+impl Drop for SandboxLock {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            log::debug!("lock file {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Waits in a thread of its own, since flock itself knows no deadline.
+fn wait_for(file: File, deadline: Instant, path: &Path) -> Result<Flock<File>> {
+    let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => return Ok(lock),
+        Err((file, nix::errno::Errno::EWOULDBLOCK)) => file,
+        Err((_, error)) => {
+            return Err(Fault::io("LOCK_FAILED", format!("lock file {}: {error}", path.display())));
+        }
+    };
+    let holder = read_note(&file);
+    if let Some(group) = holder.group.filter(|_| !holder.plugin.alive()) {
+        end(group)?;
+    }
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        // The receiver may have given up; then the lock is dropped with the message.
+        drop(sender.send(Flock::lock(file, FlockArg::LockExclusive)));
+    });
+    let wait = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    match receiver.recv_timeout(wait) {
+        Ok(Ok(lock)) => Ok(lock),
+        Ok(Err((_, error))) => {
+            Err(Fault::io("LOCK_FAILED", format!("lock file {}: {error}", path.display())))
+        }
+        Err(_) => Err(Fault::retry(
+            "SANDBOX_BUSY",
+            format!(
+                "another operation on this sandbox still runs (process {}, {}); waiting for it to end",
+                holder.plugin.pid,
+                path.display()
+            ),
+        )),
+    }
+}
+
+fn end(group: Process) -> Result<()> {
+    process::kill_group(group.pid, group.start_time)
+        .map_err(|error| Fault::new(error.code, "DELEGATE_STUCK", error.msg))
+}
+
+fn same_file(lock: &Flock<File>, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (lock.metadata(), fs::symlink_metadata(path)) {
+        (Ok(held), Ok(named)) => held.ino() == named.ino() && held.dev() == named.dev(),
+        _ => false,
+    }
+}
+
+fn read_note(file: &File) -> Note {
+    let mut buffer = [0; NOTE];
+    let read = file.read_at(&mut buffer, 0).unwrap_or(0);
+    let text = String::from_utf8_lossy(&buffer[..read]);
+    let numbers: Vec<u64> = text.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    let process = |at: usize| -> Option<Process> {
+        let pid = i32::try_from(*numbers.get(at)?).ok().filter(|pid| *pid > 1)?;
+        Some(Process { pid, start_time: *numbers.get(at + 1)? })
+    };
+    Note { plugin: process(0).unwrap_or_default(), group: process(2) }
+}
