@@ -1,2 +1,63 @@
-//! xtask.
-fn main() {}
+//! `cargo xtask`: everything that builds, runs and checks this project, as one program.
+
+mod cluster;
+mod demo;
+mod images;
+mod soak;
+mod tally;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Builds, runs and checks this project.")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// One line per task, here and in `run`.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// From nothing to two pods that talk over a second network: cluster, image, chart, examples.
+    Demo,
+    /// The gate: every check and every test, with a count at the end.
+    Test,
+    /// The end-to-end tests, many more rounds than in the gate (E2E_ROUNDS).
+    Soak,
+    /// Hold the rules of the repository: crate edges, file sizes, versions in one place.
+    Tidy,
+    /// Build the image, check its size, write it to a file, push it or load it into the cluster.
+    Images(images::Images),
+    /// Run a real Kubernetes on this machine.
+    Cluster {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: cluster::Action,
+    },
+}
+
+fn run() -> Result<ExitCode> {
+    match Arguments::parse().task {
+        Task::Demo => demo::run().map(|()| ExitCode::SUCCESS),
+        Task::Test => test::run(),
+        Task::Soak => soak::run(),
+        Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
+        Task::Images(args) => images::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Cluster { action } => cluster::main(action),
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Runs one plugin binary as the leader of its own process group, under a deadline.
+//!
+//! The calling thread must live until the plugin ends, best the main thread: the kernel ends a plugin when
+//! the *thread* that started it dies. What is left of the group when its leader ends is killed.
+
+use std::{
+    fs, io,
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::PathBuf,
+    process::{Child, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::{prctl, signal::Signal},
+    unistd::{getpid, getppid},
+};
+
+use crate::{
+    chain::Watcher,
+    config::valid_plugin_type,
+    env::Command,
+    error::{Error, code, one_line},
+    pipes::{Caught, Pipes},
+    process::{KILL_GRACE, TERM_GRACE, signal_group, start_time, wait_until_gone},
+    raw::Object,
+    result::{MAX_SIZE, error_object},
+};
+
+/// How often a binary is tried that somebody is just writing.
+const BUSY_TRIES: u32 = 5;
+/// Pause between these tries; nothing tells when a file stops being written.
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
+
+/// One run of a plugin.
+pub struct Invocation<'a> {
+    /// The plugin's `type`.
+    pub kind: &'a str,
+    /// The verb.
+    pub command: Command,
+    /// Folders to look in.
+    pub path: &'a [PathBuf],
+    /// `CNI_*` variables on top of this process's environment.
+    pub env: &'a [(&'static str, String)],
+    /// Its configuration.
+    pub stdin: &'a str,
+    /// When it is ended.
+    pub deadline: Instant,
+    /// Told of the process.
+    pub watcher: &'a dyn Watcher,
+}
+
+/// The binary of a plugin: the first regular file of that name in `path`.
+pub fn find(kind: &str, path: &[PathBuf]) -> Result<PathBuf, Error> {
+    if !valid_plugin_type(kind) {
+        let msg = format!("type {:?} is no bare name of a plugin", one_line(kind, 60));
+        return Err(Error::new(code::INVALID_CONFIG, msg));
+    }
+    let found =
+        path.iter().map(|dir| dir.join(kind)).find(|file| fs::metadata(file).is_ok_and(|m| m.is_file()));
+    found.ok_or_else(|| {
+        let dirs: Vec<String> = path.iter().map(|dir| dir.display().to_string()).collect();
+        let dirs = one_line(&dirs.join(":"), 120);
+        // Not the words of ENOENT: runtimes take a DEL error with those for success.
+        let msg =
+            format!("plugin {kind} is missing in CNI_PATH {dirs}: install it there or correct the type");
+        Error::new(code::INVALID_CONFIG, msg)
+    })
+}
+
+/// Runs a plugin and returns what it printed. Its own error object becomes the error, with its code.
+pub fn run(invocation: &Invocation<'_>) -> Result<Vec<u8>, Error> {
+    let kind = invocation.kind;
+    run_unnamed(invocation).map_err(|e| Error { msg: format!("plugin {kind}: {}", e.msg), ..e })
+}
+
+fn run_unnamed(invocation: &Invocation<'_>) -> Result<Vec<u8>, Error> {
+    let binary = find(invocation.kind, invocation.path)?;
+    let mut child = spawn(invocation, binary)?;
+    let group = i32::try_from(child.id()).map_err(|e| internal(format!("pid out of range: {e}")))?;
+    // The child is not reaped before the end of `attend`, so this is its own start time for sure.
+    let started = start_time(group);
+    let recorded = match started {
+        Some(started) => invocation.watcher.started(group, started),
+        // Without it, nobody could end this group safely after a crash.
+        None => Err(internal(format!("/proc/{group}/stat cannot be read: is /proc mounted?"))),
+    };
+    let attended = recorded.and_then(|()| attend(invocation, &mut child, group));
+    let ended = end_group(&mut child, group, started.unwrap_or_default());
+    // A group that does not end stays recorded, so that a later call can try again.
+    if started.is_some() && ended.is_ok() {
+        invocation.watcher.ended(group);
+    }
+    let mut attended = attended?;
+    let status = ended?;
+    // The rest of the group is dead, so only a process that left the group can still hold a pipe.
+    attended.pipes.drain(Duration::from_secs(1));
+    let caught = attended.pipes.into_caught();
+    forward_stderr(invocation, &caught, status.success());
+    verdict(invocation, status, attended.timed_out, caught)
+}
+
+fn spawn(invocation: &Invocation<'_>, binary: PathBuf) -> Result<Child, Error> {
+    let mut command = std::process::Command::new(&binary);
+    command.envs(invocation.env.iter().map(|(k, v)| (k, v)));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let parent = getpid();
+    let die_with_parent = move || {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The parent may have died before the line above.
+        if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    };
+    #[expect(
+        unsafe_code,
+        reason = "PR_SET_PDEATHSIG must be set between fork and exec; two system calls, no allocation"
+    )]
+    // SAFETY: the closure makes only async-signal-safe system calls and does not allocate.
+    unsafe {
+        command.pre_exec(die_with_parent);
+    }
+    let mut tries = 1;
+    loop {
+        if Instant::now() >= invocation.deadline {
+            return Err(Error::new(code::TRY_AGAIN_LATER, "no time was left to start it"));
+        }
+        match command.spawn() {
+            Ok(child) => return Ok(child),
+            Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES => tries += 1,
+            Err(e) => {
+                let why = match e.kind() {
+                    io::ErrorKind::NotFound => "its interpreter is missing".to_owned(),
+                    io::ErrorKind::PermissionDenied => "it is not executable".to_owned(),
+                    _ => e.to_string(),
+                };
+                return Err(Error::new(code::IO, format!("{} does not start: {why}", binary.display())));
+            }
+        }
+        thread::sleep(BUSY_PAUSE);
+    }
+}
+
+struct Attended {
+    pipes: Pipes,
+    timed_out: bool,
+}
+
+/// Feeds the plugin and listens to it until it ends or is given up.
+fn attend(invocation: &Invocation<'_>, child: &mut Child, group: i32) -> Result<Attended, Error> {
+    let mut pipes = Pipes::new(child, group, invocation.stdin.as_bytes().to_vec())?;
+    if pipes.serve_until(invocation.deadline)? {
+        return Ok(Attended { pipes, timed_out: false });
+    }
+    if pipes.overflowed() {
+        return Ok(Attended { pipes, timed_out: false });
+    }
+    signal_group(group, Signal::SIGTERM)?;
+    // Its end is not asked for: whatever is left is killed by the caller.
+    pipes.serve_until(Instant::now() + TERM_GRACE)?;
+    Ok(Attended { pipes, timed_out: true })
+}
+
+/// Kills what is left of the group, the leader too, and reaps the leader. Until then the leader holds the
+/// group's number, so the signal can hit nobody else.
+fn end_group(child: &mut Child, group: i32, started: u64) -> Result<ExitStatus, Error> {
+    signal_group(group, Signal::SIGKILL)?;
+    let end = Instant::now() + KILL_GRACE;
+    let status = loop {
+        if let Some(status) =
+            child.try_wait().map_err(|e| internal(format!("its end cannot be read: {e}")))?
+        {
+            break status;
+        }
+        if Instant::now() >= end {
+            let msg = format!("process {group} does not end, not even by SIGKILL: look at its state");
+            return Err(Error::new(code::TRY_AGAIN_LATER, msg));
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    if !wait_until_gone(group, started, KILL_GRACE) {
+        let msg = format!("children of process {group} do not end, not even by SIGKILL: look at their state");
+        return Err(Error::new(code::TRY_AGAIN_LATER, msg));
+    }
+    Ok(status)
+}
+
+fn verdict(
+    invocation: &Invocation<'_>,
+    status: ExitStatus,
+    timed_out: bool,
+    caught: Caught,
+) -> Result<Vec<u8>, Error> {
+    let command = invocation.command.as_str();
+    if timed_out {
+        let msg = format!("{command} did not end before its deadline, so it was ended");
+        return Err(Error::new(code::TRY_AGAIN_LATER, msg));
+    }
+    if caught.overflowed {
+        let msg = format!("{command} printed more than {} MB, so it was ended", MAX_SIZE >> 20);
+        return Err(Error::new(code::DECODE, msg));
+    }
+    let text = std::str::from_utf8(&caught.stdout).ok();
+    let object = text.and_then(|text| Object::parse_capped(text.trim(), MAX_SIZE).ok());
+    if let Some(error) = object.as_ref().and_then(error_object) {
+        return Err(error);
+    }
+    if status.success() {
+        return Ok(caught.stdout);
+    }
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(number)) => {
+            let name =
+                Signal::try_from(number).map_or_else(|_| number.to_string(), |s| s.as_str().to_owned());
+            format!("was killed by signal {name}")
+        }
+        (None, None) => status.to_string(),
+    };
+    Err(internal(format!("{command} {how} and gave no CNI error: see what it wrote in the log")))
+}
+
+/// What a plugin writes to standard error goes to our log and nowhere else: it may hold secrets.
+fn forward_stderr(invocation: &Invocation<'_>, caught: &Caught, success: bool) {
+    let level = if success { log::Level::Info } else { log::Level::Warn };
+    for line in String::from_utf8_lossy(&caught.stderr).lines().filter(|line| !line.trim().is_empty()) {
+        let lower = line.to_ascii_lowercase();
+        let secret = ["token", "password", "authorization"].iter().any(|word| lower.contains(word));
+        let line = if secret { "(a line that may hold a secret)".to_owned() } else { one_line(line, 1000) };
+        log::log!(level, "plugin {} {}: {line}", invocation.kind, invocation.command.as_str());
+    }
+}
+
+fn internal(msg: String) -> Error {
+    Error::new(code::INTERNAL, msg)
+}

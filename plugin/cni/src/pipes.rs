@@ -1,0 +1,183 @@
+//! The three pipes of a plugin, served by one thread until the plugin ends.
+
+use std::{
+    io::{self, PipeReader, Read, Write},
+    os::fd::AsFd,
+    process::{Child, ChildStderr, ChildStdin, ChildStdout},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::wait::{Id, WaitPidFlag, waitid},
+    unistd::Pid,
+};
+
+use crate::{
+    error::{Error, code},
+    result::MAX_SIZE,
+};
+
+/// How much of the end of standard error is kept.
+const STDERR_RING: usize = 64 * 1024;
+
+/// What a plugin printed.
+pub(crate) struct Caught {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) overflowed: bool,
+}
+
+pub(crate) struct Pipes {
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    /// Readable once the process has ended.
+    exit: Option<PipeReader>,
+    input: Vec<u8>,
+    written: usize,
+    caught: Caught,
+}
+
+impl Pipes {
+    pub(crate) fn new(child: &mut Child, pid: i32, input: Vec<u8>) -> Result<Self, Error> {
+        let exit = Some(watch_exit(pid).map_err(failed)?);
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let fds = [
+            stdin.as_ref().map(AsFd::as_fd),
+            stdout.as_ref().map(AsFd::as_fd),
+            stderr.as_ref().map(AsFd::as_fd),
+        ];
+        for fd in fds.into_iter().flatten() {
+            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| failed(e.into()))?;
+        }
+        let caught = Caught { stdout: Vec::new(), stderr: Vec::new(), overflowed: false };
+        Ok(Self { stdin, stdout, stderr, exit, input, written: 0, caught })
+    }
+
+    pub(crate) fn overflowed(&self) -> bool {
+        self.caught.overflowed
+    }
+
+    pub(crate) fn into_caught(self) -> Caught {
+        self.caught
+    }
+
+    /// Serves the pipes; true once the process has ended, false at the deadline or when it prints too much.
+    pub(crate) fn serve_until(&mut self, deadline: Instant) -> Result<bool, Error> {
+        while self.exit.is_some() {
+            if self.caught.overflowed || Instant::now() >= deadline {
+                return Ok(false);
+            }
+            self.step(deadline).map_err(failed)?;
+        }
+        Ok(true)
+    }
+
+    /// Reads what is still in the pipes. Not until their end at any price: a process that left the group may
+    /// hold them open for ever.
+    pub(crate) fn drain(&mut self, at_most: Duration) {
+        let deadline = Instant::now() + at_most;
+        self.stdin = None;
+        self.exit = None;
+        while (self.stdout.is_some() || self.stderr.is_some()) && Instant::now() < deadline {
+            if let Err(e) = self.step(deadline) {
+                log::warn!("the output of a plugin cannot be read to its end: {e}");
+                return;
+            }
+        }
+    }
+
+    /// Waits for the next event and handles it.
+    fn step(&mut self, deadline: Instant) -> io::Result<()> {
+        let input = PollFlags::POLLIN;
+        let wanted = [
+            (self.exit.as_ref().map(AsFd::as_fd), input),
+            (self.stdout.as_ref().map(AsFd::as_fd), input),
+            (self.stderr.as_ref().map(AsFd::as_fd), input),
+            (self.stdin.as_ref().map(AsFd::as_fd), PollFlags::POLLOUT),
+        ];
+        let mut fds: Vec<PollFd<'_>> =
+            wanted.iter().filter_map(|(fd, flags)| fd.map(|fd| PollFd::new(fd, *flags))).collect();
+        // One millisecond more, so that a rest below one does not become a busy loop.
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(()),
+            Ok(_) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let mut answers = fds.iter().map(|fd| fd.any().unwrap_or(true));
+        let ready = wanted.map(|(fd, _)| fd.is_some() && answers.next().unwrap_or(false));
+        let [exit, stdout, stderr, stdin] = ready;
+        // Output first: what was printed before the end belongs to the answer.
+        if stdout && !read_some(self.stdout.as_mut(), &mut self.caught.stdout)? {
+            self.stdout = None;
+        }
+        if self.caught.stdout.len() > MAX_SIZE {
+            self.caught.overflowed = true;
+            self.caught.stdout.truncate(MAX_SIZE);
+            self.stdout = None;
+        }
+        if stderr && !read_some(self.stderr.as_mut(), &mut self.caught.stderr)? {
+            self.stderr = None;
+        }
+        let excess = self.caught.stderr.len().saturating_sub(STDERR_RING);
+        self.caught.stderr.drain(..excess);
+        if stdin {
+            self.feed()?;
+        }
+        if exit {
+            self.exit = None;
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self) -> io::Result<()> {
+        let Some(pipe) = self.stdin.as_mut() else { return Ok(()) };
+        match pipe.write(self.input.get(self.written..).unwrap_or_default()) {
+            Ok(count) => self.written += count,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            // A plugin need not read its configuration; its exit code tells.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => self.written = self.input.len(),
+            Err(e) => return Err(e),
+        }
+        if self.written >= self.input.len() {
+            self.stdin = None;
+        }
+        Ok(())
+    }
+}
+
+/// Reads once; false at the end of the pipe.
+fn read_some(pipe: Option<&mut impl Read>, into: &mut Vec<u8>) -> io::Result<bool> {
+    let Some(pipe) = pipe else { return Ok(false) };
+    let mut buffer = [0; 16 * 1024];
+    match pipe.read(&mut buffer) {
+        Ok(0) => Ok(false),
+        Ok(count) => {
+            into.extend_from_slice(buffer.get(..count).unwrap_or_default());
+            Ok(true)
+        }
+        Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+/// A pipe that ends when the process ends. The process is left to be reaped, so that its number stays its own.
+fn watch_exit(pid: i32) -> io::Result<PipeReader> {
+    let (reader, writer) = io::pipe()?;
+    let wait = move || {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        while waitid(Id::Pid(Pid::from_raw(pid)), flags) == Err(Errno::EINTR) {}
+        drop(writer);
+    };
+    thread::Builder::new().stack_size(64 * 1024).spawn(wait)?;
+    Ok(reader)
+}
+
+fn failed(e: io::Error) -> Error {
+    Error::new(code::INTERNAL, format!("its pipes cannot be served: {e}"))
+}

@@ -1,0 +1,181 @@
+//! What the plugin does when something breaks: nothing half-done, nothing lost, one line that helps.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::host::{Answer, Host, http};
+
+#[test]
+fn a_pod_with_networks_awaits_the_daemon_and_says_so() {
+    let host = Host::new();
+    let (code, line) = host.call("ADD", Some("a")).failure();
+    assert_eq!(code, 11);
+    assert!(line.contains("awaits the multus daemon") && line.contains("kubectl"), "{line}");
+    assert_eq!(host.calls(), Vec::<String>::new());
+    assert!(host.call("DEL", Some("a")).ok);
+}
+
+#[test]
+fn a_failing_network_undoes_what_was_attached_and_keeps_its_code() {
+    let host = Host::new();
+    host.honest_daemon(&[
+        (
+            "demo/a",
+            host.nad("second", &json!({"behaviour": {"ADD": "fail"}, "code": 123, "msg": "no address left"})),
+        ),
+        ("demo/b", host.nad("third", &json!({}))),
+    ]);
+    let (code, line) = host.call("ADD", Some("a,b")).failure();
+    assert_eq!(code, 123);
+    assert!(line.contains("demo/a (net1)") && line.contains("no address left"), "{line}");
+    assert_eq!(host.calls(), ["ADD first eth0", "ADD second net1", "DEL second net1", "DEL first eth0"]);
+    assert_eq!(host.asked_for("/v1/event")[0]["message"], line, "the pod's event says the same line");
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_refused_publish_undoes_the_whole_pod() {
+    let host = Host::new();
+    let config = host.nad("second", &json!({}));
+    host.daemon(move |path, _| match path {
+        "/v1/resolve" => http(
+            200,
+            &json!({"networks": [{"namespace": "demo", "name": "a", "config": config}]}).to_string(),
+        ),
+        "/v1/publish" => {
+            http(409, r#"{"code":7,"reason":"POD_REPLACED","message":"the pod has another uid now"}"#)
+        }
+        _ => http(200, "{}"),
+    });
+    let (code, line) = host.call("ADD", Some("a")).failure();
+    assert_eq!((code, line.as_str()), (7, "POD_REPLACED: the pod has another uid now"));
+    assert_eq!(host.calls()[2..], ["DEL second net1", "DEL first eth0"]);
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_del_that_fails_is_kept_for_the_next_and_reaches_the_others() {
+    let host = Host::new();
+    let nad = host.nad("second", &json!({"behaviour": {"DEL": "fail"}, "msg": "device not found"}));
+    host.honest_daemon(&[("demo/a", nad)]);
+    assert!(host.call("ADD", Some("a")).ok);
+    let (_, line) = host.call("DEL", Some("a")).failure();
+    assert!(!line.contains("not found"), "the runtime takes these words for success: {line}");
+    assert_eq!(host.calls()[2..], ["DEL second net1", "DEL first eth0"]);
+    assert_eq!(host.files("state/journal"), ["sandbox1.json"]);
+    host.call("DEL", Some("a")).failure();
+    assert_eq!(host.calls()[4..], ["DEL second net1"], "what is detached stays so");
+}
+
+#[test]
+fn del_needs_neither_daemon_nor_definition_nor_primary() {
+    let host = Host::new();
+    host.honest_daemon(&[("demo/a", host.nad("second", &json!({})))]);
+    assert!(host.call("ADD", Some("a")).ok);
+    fs::remove_dir_all(host.root("run/daemon")).unwrap();
+    fs::remove_file(host.root("net.d/10-primary.conflist")).unwrap();
+    assert!(host.call("DEL", Some("a")).ok);
+    assert_eq!(host.calls()[2..], ["DEL second net1", "DEL first eth0"]);
+    assert!(host.call("DEL", Some("a")).ok, "again is fine");
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_journal_torn_anywhere_neither_crashes_del_nor_keeps_the_pod() {
+    let host = Host::new();
+    host.honest_daemon(&[("demo/a", host.nad("second", &json!({})))]);
+    assert!(host.call("ADD", Some("a")).ok);
+    let journal = host.root("state/journal/sandbox1.json");
+    let whole = fs::read(&journal).unwrap();
+    let cuts = (0..whole.len()).step_by(97);
+    for text in cuts.map(|cut| whole[..cut].to_vec()).chain([b"[]".to_vec(), b"null".to_vec()]) {
+        fs::write(&journal, &text).unwrap();
+        let answer = host.call("DEL", Some("a"));
+        assert!(answer.ok, "{answer:?}");
+        assert_eq!(fs::read(host.root("state/given-up/sandbox1.json")).unwrap(), text, "kept for a look");
+        assert_eq!(host.calls().last().unwrap(), "DEL first eth0");
+    }
+}
+
+#[test]
+fn a_second_add_of_a_sandbox_is_refused_and_touches_nothing() {
+    let host = Host::new();
+    assert!(host.call("ADD", None).ok);
+    assert_eq!(host.call("ADD", None).failure().0, 101);
+    assert_eq!(host.calls(), ["ADD first eth0"]);
+}
+
+#[test]
+fn a_plugin_killed_amid_a_delegate_leaves_nothing_running_and_nothing_attached() {
+    let host = Host::new();
+    // It ignores SIGTERM, and so does the grandchild that it starts.
+    host.honest_daemon(&[("demo/a", host.nad("second", &json!({"behaviour": {"ADD": "hang"}})))]);
+    let annotations = json!({"io.kubernetes.cri.pod-annotations": {"k8s.v1.cni.cncf.io/networks": "a"}});
+    let mut plugin = host.start("ADD", &annotations);
+    let hanging = await_some(|| {
+        host.plugins.records().unwrap().into_iter().find(|call| call.config()["network"] == "second")
+    });
+    plugin.kill().unwrap();
+    plugin.wait().unwrap();
+    assert!(host.call("DEL", Some("a")).ok);
+    for pid in [Some(hanging.pid), hanging.grandchild].into_iter().flatten() {
+        assert!(!runs(pid), "process {pid} runs beside the DEL");
+    }
+    assert_eq!(host.calls()[2..], ["DEL second net1", "DEL first eth0"]);
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_del_waits_for_the_add_of_its_sandbox() {
+    let host = Host::new();
+    host.honest_daemon(&[(
+        "demo/a",
+        host.nad("second", &json!({"behaviour": {"ADD": "slow"}, "milliseconds": 700})),
+    )]);
+    let annotations = json!({"io.kubernetes.cri.pod-annotations": {"k8s.v1.cni.cncf.io/networks": "a"}});
+    let add = host.start("ADD", &annotations);
+    await_some(|| host.calls().contains(&"ADD second net1".to_owned()).then_some(()));
+    assert!(host.call("DEL", Some("a")).ok);
+    assert!(Answer::of(add.wait_with_output().unwrap()).ok);
+    assert_eq!(host.calls()[2..], ["DEL second net1", "DEL first eth0"]);
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_broken_primary_is_served_from_its_last_good_state() {
+    let host = Host::new();
+    let file = host.root("net.d/10-primary.conflist");
+    let good = fs::read_to_string(&file).unwrap();
+    fs::create_dir_all(host.root("state/primary")).unwrap();
+    fs::write(
+        host.root("state/primary/file.json"),
+        json!({"formatVersion": 1, "path": file, "config": good}).to_string(),
+    )
+    .unwrap();
+    fs::write(&file, "{ half").unwrap();
+    let answer = host.call("ADD", None);
+    assert!(answer.ok && answer.stderr.contains("last good state"), "{answer:?}");
+    fs::remove_file(&file).unwrap();
+    let (code, line) = host.call("ADD", None).failure();
+    assert!(code == 11 || code == 101, "{line}");
+}
+
+fn runs(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[track_caller]
+fn await_some<T>(look: impl Fn() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < until, "the awaited state did not come");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,243 @@
+//! A throw-away host for the binary: CNI folder, plugin folder, state, and a daemon's double on the socket.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use serde_json::{Value, json};
+use testkit::Plugins;
+
+/// What a double answers to `(path, body)`: the bytes on the wire, or nothing and a closed connection.
+type Script = dyn Fn(&str, &Value) -> Vec<u8> + Send + Sync;
+
+pub struct Host {
+    pub plugins: Plugins,
+    pub options: Value,
+    /// Requests that reached the socket: path and body.
+    pub asked: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let host = Self {
+            plugins: Plugins::new(&["first", "second", "third"]).unwrap(),
+            options: json!({ "daemonWaitSeconds": 0 }),
+            asked: Arc::default(),
+        };
+        fs::create_dir_all(host.root("net.d")).unwrap();
+        host.primary(&json!({}));
+        host
+    }
+
+    pub fn root(&self, below: &str) -> PathBuf {
+        self.plugins.root().join(below)
+    }
+
+    /// Writes the primary network's config: the delegate `first`, with these keys.
+    pub fn primary(&self, keys: &Value) {
+        let config =
+            json!({"cniVersion": "1.0.0", "name": "cluster", "plugins": [self.delegate("first", keys)]});
+        fs::write(self.root("net.d/10-primary.conflist"), config.to_string()).unwrap();
+    }
+
+    /// A plugin entry that records its calls.
+    pub fn delegate(&self, kind: &str, keys: &Value) -> Value {
+        let mut entry = json!({"type": kind, "record": self.plugins.record_file(), "network": kind});
+        entry.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        entry
+    }
+
+    /// `spec.config` with one plugin.
+    pub fn nad(&self, kind: &str, keys: &Value) -> String {
+        let mut entry = self.delegate(kind, keys);
+        entry["cniVersion"] = json!("1.0.0");
+        entry.to_string()
+    }
+
+    /// Puts a daemon's double on the socket.
+    pub fn daemon(&self, script: impl Fn(&str, &Value) -> Vec<u8> + Send + Sync + 'static) {
+        let script: Box<Script> = Box::new(script);
+        fs::create_dir_all(self.root("run/daemon")).unwrap();
+        let listener = UnixListener::bind(self.root("run/daemon/multus.sock")).unwrap();
+        let asked = Arc::clone(&self.asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Some((stream, path, body)) = stream.ok().and_then(read_request) else { continue };
+                asked.lock().unwrap().push((path.clone(), body.clone()));
+                let answer = script(&path, &body);
+                let mut stream = stream;
+                // A shim that has heard enough hangs up; that is its right.
+                drop(stream.write_all(&answer));
+            }
+        });
+    }
+
+    /// A daemon that knows these networks, `(namespace/name, spec.config)`, and takes every status.
+    pub fn honest_daemon(&self, networks: &[(&str, String)]) {
+        let networks: Vec<(String, String)> =
+            networks.iter().map(|(name, config)| ((*name).to_owned(), config.clone())).collect();
+        self.daemon(move |path, body| {
+            if path != "/v1/resolve" {
+                return http(200, "{}");
+            }
+            let found: Option<Vec<Value>> = body["selections"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|wanted| {
+                    let name = format!(
+                        "{}/{}",
+                        wanted["namespace"].as_str().unwrap(),
+                        wanted["name"].as_str().unwrap()
+                    );
+                    let (_, config) = networks.iter().find(|(known, _)| *known == name)?;
+                    Some(json!({"namespace": wanted["namespace"], "name": wanted["name"], "config": config}))
+                })
+                .collect();
+            match found {
+                Some(found) => http(200, &json!({ "networks": found }).to_string()),
+                None => http(
+                    404,
+                    r#"{"code":7,"reason":"NAD_NOT_FOUND","message":"network is unknown; create it"}"#,
+                ),
+            }
+        });
+    }
+
+    /// The bodies that reached one path of the socket.
+    pub fn asked_for(&self, path: &str) -> Vec<Value> {
+        self.asked
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|(asked, _)| asked == path)
+            .map(|(_, body)| body.clone())
+            .collect()
+    }
+
+    /// Runs the plugin for a pod with this networks annotation (`None`: annotations handed over, but not that one).
+    pub fn call(&self, command: &str, networks: Option<&str>) -> Answer {
+        let annotations = networks.map_or(json!({}), |text| json!({ "k8s.v1.cni.cncf.io/networks": text }));
+        self.call_with(command, &json!({ "io.kubernetes.cri.pod-annotations": annotations }))
+    }
+
+    pub fn call_with(&self, command: &str, runtime_config: &Value) -> Answer {
+        Answer::of(self.start(command, runtime_config).wait_with_output().unwrap())
+    }
+
+    pub fn start(&self, command: &str, runtime_config: &Value) -> Child {
+        let mut config = json!({
+            "cniVersion": "1.0.0", "name": "cluster", "type": "multus-shim",
+            "clusterNetwork": self.root("net.d/10-primary.conflist"),
+            "stateDir": self.root("state"), "runDir": self.root("run"), "runtimeConfig": runtime_config,
+        });
+        config.as_object_mut().unwrap().extend(self.options.as_object().unwrap().clone());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_multus-shim"))
+            .env_clear()
+            .env("CNI_COMMAND", command)
+            .env("CNI_CONTAINERID", "sandbox1")
+            .env("CNI_NETNS", format!("/proc/{}/ns/net", std::process::id()))
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_PATH", self.plugins.bin())
+            .env("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=demo;K8S_POD_NAME=pod;K8S_POD_UID=u1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+        child
+    }
+
+    /// `VERB delegate ifname` of every call a delegate saw, in order.
+    pub fn calls(&self) -> Vec<String> {
+        let records = self.plugins.records().unwrap();
+        records
+            .iter()
+            .map(|call| {
+                format!(
+                    "{} {} {}",
+                    call.command(),
+                    call.config()["network"].as_str().unwrap_or("?"),
+                    call.var("CNI_IFNAME")
+                )
+            })
+            .collect()
+    }
+
+    /// Names of the files in a folder below the host, sorted; none where there is no folder.
+    pub fn files(&self, below: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.root(below)) else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Asserts that nothing of a sandbox is left on the host.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        for folder in ["state/journal", "state/given-up", "run/plain", "run/lock"] {
+            assert_eq!(self.files(folder), Vec::<String>::new(), "left in {folder}");
+        }
+    }
+}
+
+/// What the plugin said.
+#[derive(Debug)]
+pub struct Answer {
+    pub ok: bool,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Answer {
+    pub fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    #[track_caller]
+    pub fn result(&self) -> Value {
+        assert!(self.ok, "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+
+    /// Code and line of a failure; asserts that the line is one and fits an event.
+    #[track_caller]
+    pub fn failure(&self) -> (u64, String) {
+        assert!(!self.ok, "{self:?}");
+        let error: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));
+        let line = error["msg"].as_str().unwrap().to_owned();
+        assert!(line.chars().count() < 300 && !line.contains('\n'), "not one short line: {line}");
+        (error["code"].as_u64().unwrap(), line)
+    }
+}
+
+/// An HTTP answer.
+pub fn http(status: u16, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
+fn read_request(mut stream: UnixStream) -> Option<(UnixStream, String, Value)> {
+    let mut text = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        let read = stream.read(&mut part).ok().filter(|read| *read > 0)?;
+        text.extend_from_slice(&part[..read]);
+        let all = String::from_utf8_lossy(&text).into_owned();
+        let Some((head, body)) = all.split_once("\r\n\r\n") else { continue };
+        let length: usize =
+            head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok())?;
+        if body.len() >= length {
+            let path = head.split(' ').nth(1)?.to_owned();
+            return Some((stream, path, serde_json::from_str(body).ok()?));
+        }
+    }
+}

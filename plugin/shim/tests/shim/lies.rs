@@ -1,0 +1,175 @@
+//! A daemon that lies, and users who err: nothing that was not asked for is attached, nothing crashes.
+
+use serde_json::{Value, json};
+
+use crate::host::{Host, http};
+
+/// Asks for `a` while the daemon answers with these bytes; asserts that no delegate ran at all.
+#[track_caller]
+fn refused(host: &Host, answer: Vec<u8>) -> (u64, String) {
+    host.daemon(move |path, _| if path == "/v1/resolve" { answer.clone() } else { http(200, "{}") });
+    let failure = host.call("ADD", Some("a")).failure();
+    assert_eq!(host.calls(), Vec::<String>::new(), "a delegate ran");
+    host.assert_nothing_left();
+    failure
+}
+
+fn networks(list: Value) -> Vec<u8> {
+    http(200, &json!({ "networks": list }).to_string())
+}
+
+#[test]
+fn a_network_that_was_not_asked_for_is_refused() {
+    let host = || Host::new();
+    let good = |host: &Host| host.nad("second", &json!({}));
+    for forge in [
+        |config: String| json!([{"namespace": "demo", "name": "b", "config": config}]),
+        |config: String| json!([{"namespace": "kube-system", "name": "a", "config": config}]),
+        |config: String| json!([{"namespace": "demo", "name": "a", "config": config}, {"namespace": "demo", "name": "b", "config": config}]),
+        |_| json!([]),
+    ] {
+        let host = host();
+        let answer = networks(forge(good(&host)));
+        let (_, line) = refused(&host, answer);
+        assert!(line.starts_with("DAEMON_MISMATCH"), "{line}");
+    }
+}
+
+#[test]
+fn no_binary_outside_the_plugin_folder_is_run() {
+    for kind in ["/bin/sh", "../../bin/sh", "second/../first", "", ".", "multus-shim", "multus"] {
+        let host = Host::new();
+        let config = host.nad(kind, &json!({}));
+        refused(&host, networks(json!([{"namespace": "demo", "name": "a", "config": config}])));
+    }
+}
+
+#[test]
+fn a_previous_result_or_runtime_config_inside_a_definition_is_dropped() {
+    let host = Host::new();
+    let keys = json!({"capabilities": {"mac": true}, "prevResult": {"cniVersion": "1.0.0"}, "runtimeConfig": {"mac": "02:00:00:00:00:99"}});
+    host.honest_daemon(&[("demo/a", host.nad("second", &keys))]);
+    assert!(host.call("ADD", Some("a")).ok);
+    let config = host.plugins.records().unwrap()[1].config();
+    assert_eq!((config.get("prevResult"), config.get("runtimeConfig")), (None, None));
+}
+
+#[test]
+fn an_answer_that_is_no_answer_is_an_error_and_no_crash() {
+    let deep = format!(r#"{{"networks":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let answers = [
+        Vec::new(),
+        b"HTTP/1.1 200 OK\r\n".to_vec(),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{}".to_vec(),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n{}".to_vec(),
+        b"\xff\xfe\x00".to_vec(),
+        http(200, "null"),
+        http(200, "[]"),
+        http(200, r#"{"networks":[null]}"#),
+        http(200, &deep),
+        http(500, "oops"),
+        http(200, &"x".repeat(6 << 20)),
+    ];
+    for answer in answers {
+        assert_eq!(refused(&Host::new(), answer).0, 11);
+    }
+}
+
+#[test]
+fn a_daemons_error_is_cut_to_one_line_and_cannot_choose_a_code_of_the_spec() {
+    let host = Host::new();
+    let body = json!({"code": 0, "reason": "X\nY", "message": "line\n".repeat(1000)}).to_string();
+    assert_eq!(refused(&host, http(400, &body)).0, 11);
+}
+
+#[test]
+fn a_bad_definition_says_which_what_and_how_to_correct_it() {
+    let cases = [
+        ("{ not json", "NAD_INVALID"),
+        ("", "NAD_EMPTY"),
+        (r#"{"cniVersion":"1.0.0","plugins":[]}"#, "NAD_INVALID"),
+        (r#"{"cniVersion":"1.0.0","plugins":[null]}"#, "NAD_INVALID"),
+        (r#"{"cniVersion":"9.9.9","type":"second"}"#, "NAD_INVALID"),
+        (r#"{"cniVersion":"1.0.0","type":7}"#, "NAD_INVALID"),
+        ("[]", "NAD_INVALID"),
+        ("null", "NAD_INVALID"),
+    ];
+    for (config, slug) in cases {
+        let host = Host::new();
+        let (code, line) =
+            refused(&host, networks(json!([{"namespace": "demo", "name": "a", "config": config}])));
+        assert!(
+            line.starts_with(slug) && line.contains("demo/a") && line.contains("edit net-attach-def a"),
+            "{config}: {code} {line}"
+        );
+        assert_eq!(host.asked_for("/v1/event")[0]["message"], line);
+    }
+}
+
+#[test]
+fn a_missing_plugin_binary_is_named_with_its_network() {
+    let host = Host::new();
+    host.honest_daemon(&[("demo/a", host.nad("not-installed", &json!({})))]);
+    let (_, line) = host.call("ADD", Some("a")).failure();
+    assert!(line.contains("demo/a (net1)") && line.contains("not-installed"), "{line}");
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_bad_annotation_is_refused_with_a_line_that_shows_it() {
+    let long = "a".repeat(5000);
+    let many = vec!["a"; 65].join(",");
+    let cases = [
+        "[null]",
+        "[[]]",
+        "{}",
+        "\"a\"",
+        "[{}]",
+        "[{\"name\":1}]",
+        "[{\"name\":\"a\",\"interface\":\"../x\"}]",
+        "a,",
+        "a/b/c",
+        "a@",
+        "a@b@c",
+        "a@eth0/1",
+        "a@0123456789abcdef",
+        "A",
+        "../a",
+        "a@eth0",
+        "a@lo",
+        "a@x,a@x",
+        "[{\"name\":\"a\",\"ips\":[\"192.0.2.1/24\"]}]",
+        &long,
+        &many,
+    ];
+    for text in cases {
+        let host = Host::new();
+        host.honest_daemon(&[("demo/a", host.nad("second", &json!({})))]);
+        let (code, line) = host.call("ADD", Some(text)).failure();
+        assert_eq!(code, 7, "{text}: {line}");
+        assert_eq!(host.calls(), Vec::<String>::new(), "{text}");
+        assert!(host.call("DEL", Some(text)).ok, "{text}");
+        assert_eq!(host.asked_for("/v1/event").len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn isolation_is_enforced_on_the_host_whatever_the_daemon_answers() {
+    let mut host = Host::new();
+    host.options["namespaceIsolation"] = json!(true);
+    host.options["globalNamespaces"] = json!("shared, default");
+    let config = host.nad("second", &json!({}));
+    host.honest_daemon(&[("other/a", config.clone()), ("shared/a", config)]);
+    let (code, line) = host.call("ADD", Some("other/a")).failure();
+    assert!(code == 7 && line.starts_with("ISOLATION"), "{line}");
+    assert!(host.call("ADD", Some("shared/a")).ok);
+}
+
+#[test]
+fn a_type_outside_allowed_plugins_does_not_run() {
+    let mut host = Host::new();
+    host.options["allowedPlugins"] = json!(["first", "third"]);
+    host.honest_daemon(&[("demo/a", host.nad("second", &json!({})))]);
+    let (_, line) = host.call("ADD", Some("a")).failure();
+    assert!(line.starts_with("PLUGIN_REFUSED"), "{line}");
+}
