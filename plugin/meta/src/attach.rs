@@ -28,6 +28,7 @@ pub fn attach(
     record: &mut Record,
     delegates: &[Delegate],
 ) -> Result<Vec<CniResult>> {
+    delegates.iter().try_for_each(|delegate| refuse_missing(runner, delegate))?;
     let mut results = Vec::with_capacity(delegates.len());
     record.attachments = delegates
         .iter()
@@ -109,6 +110,22 @@ fn one(
         other => other.map_err(unrecorded)?,
     }
     Ok(result)
+}
+
+/// A plugin that is not there could not be detached either: refuse before anything is attached.
+fn refuse_missing(runner: &Runner<'_>, delegate: &Delegate) -> Result<()> {
+    for plugin in &delegate.config.plugins {
+        cni::config::plugin_type(plugin).and_then(|kind| cni::exec::find(&kind, runner.path)).map_err(
+            |error| {
+                Fault::new(
+                    error.code,
+                    "PLUGIN_MISSING",
+                    format!("network {} ({}): {}", delegate.network, delegate.ifname, error.msg),
+                )
+            },
+        )?;
+    }
+    Ok(())
 }
 
 /// An interface that is already there belongs to somebody: refuse before anything could undo it.

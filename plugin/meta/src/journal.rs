@@ -241,7 +241,7 @@ impl Journal {
         let path = self.path(sandbox);
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_absent(&error) => return Ok(None),
             Err(source) => return Err(JournalError::Io { doing: "reading", path, source }),
         };
         let corrupt = |why: String| JournalError::Corrupt { path: path.clone(), why };
@@ -292,6 +292,11 @@ impl Journal {
     fn path(&self, sandbox: &str) -> PathBuf {
         self.dir.join(format!("{sandbox}.json"))
     }
+}
+
+/// No file, or no folder that could hold one.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// FNV-1a: tells a torn or altered file; it is no protection against whoever may write the folder, who is root.

@@ -63,6 +63,9 @@ fn parse_item(item: &str, pod_namespace: &str) -> Result<Selection> {
         Some((path, interface)) => (path, Some(interface)),
         None => (item, None),
     };
+    if interface.is_some_and(|interface| interface.contains('@')) {
+        return Err(invalid(item, "it has more than one '@'"));
+    }
     let (namespace, name) = path.split_once('/').unwrap_or((pod_namespace, path));
     selection(item, namespace.trim(), name.trim(), interface.map(str::trim))
 }

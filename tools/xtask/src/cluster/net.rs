@@ -38,14 +38,22 @@ pub(super) fn remove_bridge() -> Result<()> {
     if link_exists(BRIDGE) { ip(&["link", "delete", BRIDGE]) } else { Ok(()) }
 }
 
+/// Locally administered, and told from the IPv4 address.
+fn hardware_address(address: &str) -> String {
+    let octets = address.split('.').map(|octet| format!("{:02x}", octet.parse::<u8>().unwrap_or_default()));
+    format!("02:d5:{}", octets.collect::<Vec<_>>().join(":"))
+}
+
 /// A network namespace of that address on the bridge, which reaches the pods of every node.
-pub(super) fn create(group: &str, address: &str) -> Result<()> {
+pub(super) fn create(group: &str, address: Ipv4Addr) -> Result<()> {
     let (netns, veth) = (netns(group), veth(group));
     ip(&["netns", "add", &netns])?;
     ip(&["link", "add", &veth, "type", "veth", "peer", "name", "eth0", "netns", &netns])?;
     ip(&["link", "set", &veth, "master", BRIDGE, "up"])?;
     let inside = |arguments: &[&str]| ip(&[&["-n", netns.as_str()], arguments].concat());
     inside(&["link", "set", "lo", "up"])?;
+    // A machine keeps its hardware address over a reboot; with a new one its neighbours would talk to the old.
+    inside(&["link", "set", "eth0", "address", &hardware_address(address)])?;
     inside(&["address", "add", &format!("{address}/24"), "dev", "eth0"])?;
     inside(&["link", "set", "eth0", "up"])?;
     // Nothing is forwarded there, but without it a service address has no route before it is translated.
