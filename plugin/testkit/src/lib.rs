@@ -1,4 +1,8 @@
 //! What tests share: visible skips and a delegate that records its calls.
+//!
+//! A dev-dependency of any crate, a dependency of none. [`skip`] makes a test that cannot run here count as skipped.
+//! [`Plugins`] is a folder of CNI plugins that are all the recording delegate: an oracle for what was called, in
+//! which order, with which environment and configuration.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +20,9 @@ use tempfile::TempDir;
 /// Says on standard error that the running test is skipped, and why; `cargo xtask test` counts these lines.
 pub fn skip(reason: &str) {
     let name = std::thread::current().name().unwrap_or("test").to_owned();
-    eprintln!("SKIPPED {name}: {reason}");
+    let line = format!("SKIPPED {name}: {reason}\n");
+    // In one write, so that parallel tests do not split the line; a closed stderr has no reader to miss it.
+    drop(std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()));
 }
 
 /// One call of a recording delegate.

@@ -15,15 +15,15 @@ use testkit::Plugins;
 /// What a double answers to `(path, body)`: the bytes on the wire, or nothing and a closed connection.
 type Script = dyn Fn(&str, &Value) -> Vec<u8> + Send + Sync;
 
-pub struct Host {
-    pub plugins: Plugins,
-    pub options: Value,
+pub(crate) struct Host {
+    pub(crate) plugins: Plugins,
+    pub(crate) options: Value,
     /// Requests that reached the socket: path and body.
-    pub asked: Arc<Mutex<Vec<(String, Value)>>>,
+    pub(crate) asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Host {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let host = Self {
             plugins: Plugins::new(&["first", "second", "third"]).unwrap(),
             options: json!({ "daemonWaitSeconds": 0 }),
@@ -34,33 +34,33 @@ impl Host {
         host
     }
 
-    pub fn root(&self, below: &str) -> PathBuf {
+    pub(crate) fn root(&self, below: &str) -> PathBuf {
         self.plugins.root().join(below)
     }
 
     /// Writes the primary network's config: the delegate `first`, with these keys.
-    pub fn primary(&self, keys: &Value) {
+    pub(crate) fn primary(&self, keys: &Value) {
         let config =
             json!({"cniVersion": "1.0.0", "name": "cluster", "plugins": [self.delegate("first", keys)]});
         fs::write(self.root("net.d/10-primary.conflist"), config.to_string()).unwrap();
     }
 
     /// A plugin entry that records its calls.
-    pub fn delegate(&self, kind: &str, keys: &Value) -> Value {
+    pub(crate) fn delegate(&self, kind: &str, keys: &Value) -> Value {
         let mut entry = json!({"type": kind, "record": self.plugins.record_file(), "network": kind});
         entry.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
         entry
     }
 
     /// `spec.config` with one plugin.
-    pub fn nad(&self, kind: &str, keys: &Value) -> String {
+    pub(crate) fn nad(&self, kind: &str, keys: &Value) -> String {
         let mut entry = self.delegate(kind, keys);
         entry["cniVersion"] = json!("1.0.0");
         entry.to_string()
     }
 
     /// Puts a daemon's double on the socket.
-    pub fn daemon(&self, script: impl Fn(&str, &Value) -> Vec<u8> + Send + Sync + 'static) {
+    pub(crate) fn daemon(&self, script: impl Fn(&str, &Value) -> Vec<u8> + Send + Sync + 'static) {
         let script: Box<Script> = Box::new(script);
         fs::create_dir_all(self.root("run/daemon")).unwrap();
         let listener = UnixListener::bind(self.root("run/daemon/multus.sock")).unwrap();
@@ -78,7 +78,7 @@ impl Host {
     }
 
     /// A daemon that knows these networks, `(namespace/name, spec.config)`, and takes every status.
-    pub fn honest_daemon(&self, networks: &[(&str, String)]) {
+    pub(crate) fn honest_daemon(&self, networks: &[(&str, String)]) {
         let networks: Vec<(String, String)> =
             networks.iter().map(|(name, config)| ((*name).to_owned(), config.clone())).collect();
         self.daemon(move |path, body| {
@@ -110,7 +110,7 @@ impl Host {
     }
 
     /// The bodies that reached one path of the socket.
-    pub fn asked_for(&self, path: &str) -> Vec<Value> {
+    pub(crate) fn asked_for(&self, path: &str) -> Vec<Value> {
         self.asked
             .lock()
             .unwrap()
@@ -121,16 +121,16 @@ impl Host {
     }
 
     /// Runs the plugin for a pod with this networks annotation (`None`: annotations handed over, but not that one).
-    pub fn call(&self, command: &str, networks: Option<&str>) -> Answer {
+    pub(crate) fn call(&self, command: &str, networks: Option<&str>) -> Answer {
         let annotations = networks.map_or(json!({}), |text| json!({ "k8s.v1.cni.cncf.io/networks": text }));
         self.call_with(command, &json!({ "io.kubernetes.cri.pod-annotations": annotations }))
     }
 
-    pub fn call_with(&self, command: &str, runtime_config: &Value) -> Answer {
+    pub(crate) fn call_with(&self, command: &str, runtime_config: &Value) -> Answer {
         Answer::of(self.start(command, runtime_config).wait_with_output().unwrap())
     }
 
-    pub fn start(&self, command: &str, runtime_config: &Value) -> Child {
+    pub(crate) fn start(&self, command: &str, runtime_config: &Value) -> Child {
         let mut config = json!({
             "cniVersion": "1.0.0", "name": "cluster", "type": "multus-shim",
             "clusterNetwork": self.root("net.d/10-primary.conflist"),
@@ -155,7 +155,7 @@ impl Host {
     }
 
     /// `VERB delegate ifname` of every call a delegate saw, in order.
-    pub fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         let records = self.plugins.records().unwrap();
         records
             .iter()
@@ -171,7 +171,7 @@ impl Host {
     }
 
     /// Names of the files in a folder below the host, sorted; none where there is no folder.
-    pub fn files(&self, below: &str) -> Vec<String> {
+    pub(crate) fn files(&self, below: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.root(below)) else { return Vec::new() };
         let mut names: Vec<String> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -181,7 +181,7 @@ impl Host {
 
     /// Asserts that nothing of a sandbox is left on the host.
     #[track_caller]
-    pub fn assert_nothing_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         for folder in ["state/journal", "state/given-up", "run/plain", "run/lock"] {
             assert_eq!(self.files(folder), Vec::<String>::new(), "left in {folder}");
         }
@@ -190,27 +190,27 @@ impl Host {
 
 /// What the plugin said.
 #[derive(Debug)]
-pub struct Answer {
-    pub ok: bool,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Answer {
+    pub(crate) ok: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Answer {
-    pub fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Self { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
     #[track_caller]
-    pub fn result(&self) -> Value {
+    pub(crate) fn result(&self) -> Value {
         assert!(self.ok, "{self:?}");
         serde_json::from_str(&self.stdout).unwrap()
     }
 
     /// Code and line of a failure; asserts that the line is one and fits an event.
     #[track_caller]
-    pub fn failure(&self) -> (u64, String) {
+    pub(crate) fn failure(&self) -> (u64, String) {
         assert!(!self.ok, "{self:?}");
         let error: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));
         let line = error["msg"].as_str().unwrap().to_owned();
@@ -220,7 +220,7 @@ impl Answer {
 }
 
 /// An HTTP answer.
-pub fn http(status: u16, body: &str) -> Vec<u8> {
+pub(crate) fn http(status: u16, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
         .into_bytes()
 }

@@ -34,7 +34,8 @@ pub(super) fn prepare(layout: &Layout) -> Result<()> {
     let names = format!(
         "subjectAltName=IP:{CONTROL_ADDRESS},IP:{SERVICE_ADDRESS},IP:127.0.0.1,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
     );
-    let signed = format!("{new} -CA ca.crt -CAkey ca.key");
+    // `req -x509` marks what it signs as a CA, which rustls does not take for a server.
+    let signed = format!("{new} -CA ca.crt -CAkey ca.key -addext basicConstraints=critical,CA:FALSE");
     openssl(
         &format!("{signed} -keyout server.key -out server.crt -subj /CN=kube-apiserver"),
         &["-addext", &names],

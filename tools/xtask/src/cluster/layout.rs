@@ -1,6 +1,7 @@
 //! Where everything of the cluster lives, and which addresses it has.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -10,7 +11,7 @@ pub(super) const BRIDGE: &str = "mrs0";
 /// Address of the bridge, for commands that are typed on the machine.
 pub(super) const BRIDGE_ADDRESS: &str = "10.213.0.1";
 /// Address of the API server.
-pub(super) const CONTROL_ADDRESS: &str = "10.213.0.2";
+pub(super) const CONTROL_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 2);
 /// Address of the `kubernetes` service.
 pub(super) const SERVICE_ADDRESS: &str = "10.97.0.1";
 /// Addresses of services.
@@ -114,8 +115,8 @@ impl Node {
             _ => Err(anyhow!("no node is called {name:?}; nodes are called node1, node2, …")),
         }
     }
-    pub(super) fn address(&self) -> String {
-        format!("10.213.0.{}", 10 + self.index)
+    pub(super) fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 213, 0, 10 + self.index)
     }
     pub(super) fn pod_cidr(&self) -> String {
         format!("10.244.{}.0/24", self.index)

@@ -1,5 +1,6 @@
 //! The bridge on the machine, and the network namespaces that hang on it.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
@@ -39,9 +40,9 @@ pub(super) fn remove_bridge() -> Result<()> {
 }
 
 /// Locally administered, and told from the IPv4 address.
-fn hardware_address(address: &str) -> String {
-    let octets = address.split('.').map(|octet| format!("{:02x}", octet.parse::<u8>().unwrap_or_default()));
-    format!("02:d5:{}", octets.collect::<Vec<_>>().join(":"))
+fn hardware_address(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("02:d5:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
 /// A network namespace of that address on the bridge, which reaches the pods of every node.
@@ -59,7 +60,7 @@ pub(super) fn create(group: &str, address: Ipv4Addr) -> Result<()> {
     // Nothing is forwarded there, but without it a service address has no route before it is translated.
     inside(&["route", "add", "default", "via", BRIDGE_ADDRESS])?;
     for node in (1..=MAX_NODES).map(Node::new).filter(|node| node.name != group) {
-        inside(&["route", "add", &node.pod_cidr(), "via", &node.address()])?;
+        inside(&["route", "add", &node.pod_cidr(), "via", &node.address().to_string()])?;
     }
     Ok(())
 }

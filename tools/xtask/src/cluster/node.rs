@@ -68,7 +68,7 @@ pub(super) fn boot(layout: &Layout, node: &Node) -> Result<()> {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/uuid").context("cannot make a boot id")?;
     write(&folder.join("boot_id"), &boot_id)?;
     write(&folder.join("mounts.sh"), MOUNTS)?;
-    net::create(&node.name, &node.address())?;
+    net::create(&node.name, node.address())?;
     cgroup::create(&node.name)?;
 
     let mut command = command_in(&node.name, None, "unshare")?;
@@ -168,7 +168,7 @@ pub(super) fn is_ready(layout: &Layout, node: &Node) -> Result<bool> {
     else {
         return Ok(false);
     };
-    Ok(said.trim() == format!("{} True", boot_id.trim()) && probe::http_ok(&node.address(), 10256, "/livez"))
+    Ok(said.trim() == format!("{} True", boot_id.trim()) && probe::http_ok(node.address(), 10256, "/livez"))
 }
 
 /// Cuts the power: every process of the node ends, its namespaces and `/run` are gone, its disk stays.

@@ -1,7 +1,7 @@
 //! Waiting for conditions, each with a deadline.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,9 +23,9 @@ pub(super) fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> Resu
 }
 
 /// Whether a plain HTTP GET is answered with 200.
-pub(super) fn http_ok(address: &str, port: u16, path: &str) -> bool {
+pub(super) fn http_ok(address: Ipv4Addr, port: u16, path: &str) -> bool {
     let get = || -> std::io::Result<bool> {
-        let address: SocketAddr = format!("{address}:{port}").parse().map_err(std::io::Error::other)?;
+        let address = SocketAddr::from((address, port));
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;

@@ -1,0 +1,168 @@
+//! The cluster under test, and the doors to it: kubectl, helm, a shell on a node.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+/// Where the chart is installed.
+pub const NAMESPACE: &str = "multus-system";
+/// The DaemonSet, by kubectl's name for it.
+pub const DAEMONSET: &str = "daemonset/multus";
+/// The node that tests look at.
+pub const NODE: &str = "node1";
+
+/// The cluster, ready: image loaded, chart installed, its pods Ready.
+#[derive(Debug)]
+pub struct Cluster {
+    cache: PathBuf,
+    repository: PathBuf,
+}
+
+impl Cluster {
+    /// The one cluster of this run; the first caller installs the chart.
+    ///
+    /// # Errors
+    /// When there is no cluster, or the chart does not become ready on it.
+    pub fn ready() -> Result<&'static Self> {
+        static READY: OnceLock<Result<Cluster, String>> = OnceLock::new();
+        let ready = READY.get_or_init(|| Self::install().map_err(|error| format!("{error:#}")));
+        ready.as_ref().map_err(|error| anyhow::Error::msg(error.clone()))
+    }
+
+    fn install() -> Result<Self> {
+        let cache = match std::env::var_os("MULTUS_CACHE") {
+            Some(cache) => PathBuf::from(cache),
+            None => PathBuf::from(std::env::var_os("HOME").context("neither MULTUS_CACHE nor HOME is set")?)
+                .join(".cache/multus-rs"),
+        };
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+        let cluster = Self { cache, repository };
+        let kubeconfig = cluster.cache.join("cluster/kubeconfig");
+        ensure!(
+            kubeconfig.exists(),
+            "no cluster at {}; start one with: cargo xtask cluster up",
+            kubeconfig.display()
+        );
+        let image = cluster.cache.join("images/multus-rs.tar");
+        cluster.xtask(&["cluster", "load", &image.to_string_lossy()])?;
+        cluster.helm("helm3", &[])?;
+        cluster.kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=60s"])?;
+        Ok(cluster)
+    }
+
+    /// Installs or upgrades the chart with one of the Helms in the cache, and waits until it is ready.
+    ///
+    /// # Errors
+    /// Helm's own words.
+    pub fn helm(&self, helm: &str, settings: &[&str]) -> Result<()> {
+        let mut args = vec![
+            "upgrade",
+            "--install",
+            "multus",
+            "chart",
+            "--namespace",
+            NAMESPACE,
+            "--create-namespace",
+            "--wait",
+            "--timeout=3m",
+            "--set=image.tag=dev,image.pullPolicy=Never",
+        ];
+        args.extend(settings);
+        self.run(self.cache.join("bin").join(helm), &args).map(drop)
+    }
+
+    /// kubectl's standard output.
+    ///
+    /// # Errors
+    /// kubectl's own words.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.run(self.cache.join("bin/kubectl"), args)
+    }
+
+    /// What kubectl prints as JSON.
+    ///
+    /// # Errors
+    /// As [`Cluster::kubectl`].
+    pub fn json(&self, args: &[&str]) -> Result<Value> {
+        let text = self.kubectl(&[args, &["-o", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("kubectl {args:?} printed no JSON"))
+    }
+
+    /// Applies an object.
+    ///
+    /// # Errors
+    /// As [`Cluster::kubectl`].
+    pub fn apply(&self, object: &Value) -> Result<()> {
+        let mut command = self.command(self.cache.join("bin/kubectl"), &["apply", "-f", "-"]);
+        let mut child = command.stdin(Stdio::piped()).spawn()?;
+        std::io::Write::write_all(
+            &mut child.stdin.take().context("kubectl has no stdin")?,
+            object.to_string().as_bytes(),
+        )?;
+        succeeded("kubectl apply", child.wait_with_output()?).map(drop)
+    }
+
+    /// Runs a shell line on a node, in its namespaces.
+    ///
+    /// # Errors
+    /// When the line fails; with what it printed.
+    pub fn on_node(&self, line: &str) -> Result<String> {
+        self.xtask(&["cluster", "exec", NODE, "--", "sh", "-c", line])
+    }
+
+    /// Runs one of the project's own tasks.
+    ///
+    /// # Errors
+    /// When it fails; with what it printed.
+    pub fn xtask(&self, args: &[&str]) -> Result<String> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        self.run(PathBuf::from(cargo), &[&["run", "--quiet", "--package", "xtask", "--"], args].concat())
+    }
+
+    fn command(&self, program: PathBuf, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .current_dir(&self.repository)
+            .env("KUBECONFIG", self.cache.join("cluster/kubeconfig"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, program: PathBuf, args: &[&str]) -> Result<String> {
+        let shown = format!("{} {}", program.display(), args.join(" "));
+        let output = self.command(program, args).output().with_context(|| shown.clone())?;
+        succeeded(&shown, output)
+    }
+}
+
+fn succeeded(shown: &str, output: Output) -> Result<String> {
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("{shown}: {}\n{stdout}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(stdout)
+}
+
+/// Looks again until `look` succeeds; its last error when `within` is over.
+///
+/// # Errors
+/// The last look's.
+pub fn eventually<T>(within: Duration, look: impl Fn() -> Result<T>) -> Result<T> {
+    let until = Instant::now() + within;
+    loop {
+        match look() {
+            Err(error) if Instant::now() >= until => {
+                return Err(error.context(format!("still so after {} s", within.as_secs())));
+            }
+            Err(_) => std::thread::yield_now(),
+            found => return found,
+        }
+    }
+}

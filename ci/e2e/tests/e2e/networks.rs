@@ -1,0 +1,185 @@
+//! Pods with networks, good and bad.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use e2e::{
+    Cluster,
+    cluster::{DAEMONSET, NAMESPACE, eventually},
+    invariants::addresses,
+    objects::Namespace,
+};
+
+use crate::invariants_hold;
+
+const LINKS: &str = "ls /sys/class/net | sort | tr '\\n' ' '";
+
+#[test]
+fn a_pod_has_the_networks_its_status_says_and_leaves_nothing_behind() {
+    let cluster = Cluster::ready().unwrap();
+    let space = Namespace::new(cluster, "two-networks").unwrap();
+    space.bridge("a", 11).unwrap();
+    space.bridge("b", 12).unwrap();
+    // The bridges stay; what comes and goes with a pod is what is left after the first one.
+    for pod in ["first", "second"] {
+        space.pod(pod, Some("a,b")).unwrap();
+        space.ready(pod, 60).unwrap();
+        let found = addresses(cluster, &space.name, pod).unwrap();
+        assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), ["eth0", "net1", "net2"]);
+        assert!(found["net1"].iter().all(|ip| ip.starts_with("10.99.11.")), "{found:?}");
+        assert!(found["net2"].iter().all(|ip| ip.starts_with("10.99.12.")), "{found:?}");
+        invariants_hold(cluster);
+        if pod == "first" {
+            space.delete(pod).unwrap();
+            invariants_hold(cluster);
+        }
+    }
+    let with_pod = cluster.on_node(LINKS).unwrap();
+    space.delete("second").unwrap();
+    let without = eventually(Duration::from_secs(30), || {
+        let links = cluster.on_node(LINKS)?;
+        anyhow::ensure!(links.split(' ').count() + 3 == with_pod.split(' ').count(), "{links} of {with_pod}");
+        Ok(links)
+    });
+    assert!(without.is_ok(), "three veth ends go with a pod of three networks: {without:?}");
+    let reserved = cluster
+        .on_node(
+            "ls /var/lib/cni/networks/two-networks-a /var/lib/cni/networks/two-networks-b | grep ^10 || true",
+        )
+        .unwrap();
+    assert_eq!(reserved, "", "addresses stay reserved");
+    invariants_hold(cluster);
+}
+
+#[test]
+fn every_form_of_the_annotation_attaches_on_a_real_node() {
+    let cluster = Cluster::ready().unwrap();
+    let (here, other) =
+        (Namespace::new(cluster, "forms").unwrap(), Namespace::new(cluster, "forms-other").unwrap());
+    here.bridge("a", 21).unwrap();
+    other.bridge("b", 22).unwrap();
+    let list = r#"{"cniVersion":"1.0.0","plugins":[{"type":"bridge","bridge":"br23","ipam":{"type":"host-local","ranges":[[{"subnet":"10.99.23.0/24"}]]}},{"type":"tuning"}]}"#;
+    here.network("list", list).unwrap();
+    let forms = [
+        ("comma", "a,forms-other/b", ["eth0", "net1", "net2"]),
+        ("named", "a@data0,forms-other/b@data1", ["data0", "data1", "eth0"]),
+        (
+            "json",
+            r#"[{"name":"a"},{"name":"b","namespace":"forms-other","interface":"data1"}]"#,
+            ["data1", "eth0", "net1"],
+        ),
+        ("list", "list,a", ["eth0", "net1", "net2"]),
+    ];
+    for (pod, networks, _) in &forms {
+        here.pod(pod, Some(networks)).unwrap();
+    }
+    for (pod, _, interfaces) in &forms {
+        here.ready(pod, 60).unwrap();
+        let found: BTreeSet<String> = addresses(cluster, &here.name, pod).unwrap().into_keys().collect();
+        assert_eq!(found, interfaces.iter().map(|name| (*name).to_owned()).collect(), "{pod}");
+    }
+    invariants_hold(cluster);
+}
+
+#[test]
+fn a_bad_network_is_explained_by_the_pods_events_in_one_line() {
+    let cluster = Cluster::ready().unwrap();
+    let space = Namespace::new(cluster, "bad").unwrap();
+    space.network("broken", "{ not json").unwrap();
+    space.network("absent-plugin", r#"{"cniVersion":"1.0.0","type":"not-installed"}"#).unwrap();
+    let cases = [
+        ("broken", "broken", ["bad/broken", "kubectl -n bad edit"]),
+        ("plugin", "absent-plugin", ["bad/absent-plugin", "not-installed"]),
+        ("unknown", "nowhere", ["bad/nowhere", "create"]),
+    ];
+    for (pod, network, _) in &cases {
+        space.pod(pod, Some(network)).unwrap();
+    }
+    for (pod, _, words) in &cases {
+        let ours = eventually(Duration::from_secs(60), || {
+            let events = space.events(pod)?;
+            let ours = events.iter().find_map(|event| event.strip_prefix("NetworkFailed: "));
+            let runtimes = events.iter().find(|event| event.starts_with("FailedCreatePodSandBox"));
+            let (Some(ours), Some(runtimes)) = (ours, runtimes) else { anyhow::bail!("{events:?}") };
+            anyhow::ensure!(
+                runtimes.contains(words[0]),
+                "the runtime's event does not name the network: {runtimes}"
+            );
+            Ok(ours.to_owned())
+        })
+        .unwrap();
+        assert!(words.iter().all(|word| ours.contains(word)), "{ours}");
+        assert!(ours.chars().count() < 300 && !ours.contains('\n'), "{ours}");
+    }
+    invariants_hold(cluster);
+}
+
+#[test]
+fn the_chart_is_served_by_helm_3_and_helm_4_alike() {
+    let cluster = Cluster::ready().unwrap();
+    let space = Namespace::new(cluster, "helms").unwrap();
+    space.bridge("a", 31).unwrap();
+    space.pod("before", Some("a")).unwrap();
+    space.ready("before", 60).unwrap();
+    for helm in ["helm4", "helm3"] {
+        cluster.helm(helm, &[]).unwrap();
+        cluster
+            .kubectl(&["--namespace", NAMESPACE, "rollout", "status", DAEMONSET, "--timeout=60s"])
+            .unwrap();
+        space.pod(helm, Some("a")).unwrap();
+        space.ready(helm, 60).unwrap();
+    }
+    invariants_hold(cluster);
+}
+
+#[test]
+fn while_the_api_server_hangs_a_plain_sandbox_starts_and_any_sandbox_ends() {
+    let cluster = Cluster::ready().unwrap();
+    let space = Namespace::new(cluster, "no-api").unwrap();
+    space.bridge("a", 41).unwrap();
+    space.pod("asks", Some("a")).unwrap();
+    space.ready("asks", 60).unwrap();
+    let sandbox = cluster.on_node("basename -s .json /var/lib/cni/multus-rs/journal/*").unwrap();
+    let sandbox = sandbox
+        .lines()
+        .find(|id| {
+            cluster.on_node(&format!("grep -l no-api /var/lib/cni/multus-rs/journal/{id}.json")).is_ok()
+        })
+        .unwrap()
+        .to_owned();
+    cluster.xtask(&["cluster", "signal", "kube-apiserver", "STOP"]).unwrap();
+    let thaw = Thaw(cluster);
+    let call = |verb: &str, id: &str, netns: &str, annotations: &str| {
+        let conf = format!(
+            r#"import json,sys; l=json.load(open('/etc/cni/net.d/00-multus.conflist')); p=l['plugins'][0]; p.update(name=l['name'],cniVersion=l['cniVersion'],runtimeConfig={{'io.kubernetes.cri.pod-annotations':{annotations}}}); print(json.dumps(p))"#
+        );
+        cluster.on_node(&format!(
+            "python3 -c \"{conf}\" | CNI_COMMAND={verb} CNI_CONTAINERID={id} CNI_NETNS={netns} CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin \
+             CNI_ARGS='K8S_POD_NAMESPACE=no-api;K8S_POD_NAME=asks' /opt/cni/bin/multus-shim"
+        ))
+    };
+    cluster.on_node("ip netns add no-api-plain").unwrap();
+    let plain = call("ADD", "plain-by-hand", "/run/netns/no-api-plain", "{}").unwrap();
+    assert!(plain.contains("\"ips\""), "{plain}");
+    call("DEL", "plain-by-hand", "/run/netns/no-api-plain", "{}").unwrap();
+    call("DEL", &sandbox, "", "{'k8s.v1.cni.cncf.io/networks':'a'}").unwrap();
+    assert!(
+        cluster.on_node(&format!("ls /var/lib/cni/multus-rs/journal/{sandbox}.json")).is_err(),
+        "the DEL left its record"
+    );
+    assert_eq!(cluster.on_node("ls /var/lib/cni/networks/no-api-a | grep ^10 || true").unwrap(), "");
+    cluster.on_node("ip netns del no-api-plain").unwrap();
+    drop(thaw);
+    space.delete("asks").unwrap();
+    invariants_hold(cluster);
+}
+
+/// Lets the API server go on, also when the test fails.
+struct Thaw<'a>(&'a Cluster);
+
+impl Drop for Thaw<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.xtask(&["cluster", "signal", "kube-apiserver", "CONT"]) {
+            eprintln!("the API server stays stopped: {error:#}");
+        }
+    }
+}
