@@ -74,7 +74,16 @@ impl Cluster {
             "--set=image.tag=dev,image.pullPolicy=Never",
         ];
         args.extend(settings);
-        self.run(self.cache.join("bin").join(helm), &args).map(drop)
+        self.run(self.cache.join("bin").join(helm), &args)?;
+        self.rolled_out()
+    }
+
+    /// Waits until the DaemonSet serves every node; Helm's own wait is content with one node less.
+    ///
+    /// # Errors
+    /// kubectl's own words.
+    pub fn rolled_out(&self) -> Result<()> {
+        self.kubectl(&["--namespace", NAMESPACE, "rollout", "status", DAEMONSET, "--timeout=120s"]).map(drop)
     }
 
     /// kubectl's standard output.

@@ -111,7 +111,7 @@ pub fn nothing_outlives_its_sandbox(cluster: &Cluster) -> Result<()> {
     let live = sandboxes(cluster)?;
     let left = cluster.on_node(
         "cd /var/lib/cni; for f in multus-rs/journal/* /run/multus-rs/plain/*; do [ -f \"$f\" ] && echo \"record $f $(basename \"$f\" .json)\"; done; \
-         for f in networks/*/*.*; do [ -f \"$f\" ] && echo \"address $f $(head -n1 \"$f\" | tr -d '\\r')\"; done; \
+         for f in $(find networks -type f ! -name lock ! -name 'last_reserved_ip*'); do [ -f \"$f\" ] && echo \"address $f $(head -n1 \"$f\" | tr -d '\\r')\"; done; \
          for f in /run/multus-rs/lock/* multus-rs/given-up/*; do [ -f \"$f\" ] && echo \"leftover $f -\"; done; true",
     )?;
     let orphans: Vec<&str> =

@@ -36,16 +36,7 @@ fn churn_under_a_restarting_daemon_starts_no_pod_without_its_networks() {
             });
             let restarted = cluster
                 .kubectl(&["--namespace", NAMESPACE, "rollout", "restart", DAEMONSET])
-                .and_then(|_| {
-                    cluster.kubectl(&[
-                        "--namespace",
-                        NAMESPACE,
-                        "rollout",
-                        "status",
-                        DAEMONSET,
-                        "--timeout=120s",
-                    ])
-                });
+                .and_then(|_| cluster.rolled_out());
             done.store(true, Ordering::Relaxed);
             let created = creator.join().unwrap();
             restarted.unwrap();

@@ -75,7 +75,7 @@ fn without_the_daemon_plain_pods_start_others_wait_and_deleted_ones_release_all(
     assert_eq!(phase, "Pending", "a pod that asks for networks started without the daemon");
 
     drop(away);
-    cluster.kubectl(&["--namespace", NAMESPACE, "rollout", "status", DAEMONSET, "--timeout=90s"]).unwrap();
+    cluster.rolled_out().unwrap();
     let returned = Instant::now();
     space.ready("asks", 60).unwrap();
     let waited = returned.elapsed();
