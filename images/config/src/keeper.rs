@@ -73,16 +73,17 @@ impl Keeper {
             Ok(state) => (state, true),
             Err(e) => (format!("{e:#}"), false),
         };
+        // Before the log, so that whoever reads there that something changed finds the probe saying so.
+        let says = if ready { READY } else { state.as_str() };
+        if let Err(e) = hostfs::replace(&self.readiness, says.as_bytes(), 0o644) {
+            log::error!("{e}");
+        }
         if state != self.said {
             match (ready, state == READY) {
                 (true, true) => log::info!("{} is in place", self.conf.host(Path::new(FILE)).display()),
                 _ => log::warn!("{state}"),
             }
             self.said = state.clone();
-        }
-        let says = if ready { READY } else { state.as_str() };
-        if let Err(e) = hostfs::replace(&self.readiness, says.as_bytes(), 0o644) {
-            log::error!("{e}");
         }
     }
 
