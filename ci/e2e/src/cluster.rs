@@ -125,6 +125,34 @@ impl Cluster {
         self.xtask(&["cluster", "exec", NODE, "--", "sh", "-c", line])
     }
 
+    /// Runs the installed plugin by hand on the node, as the runtime would for a pod with these annotations and
+    /// with the config that the runtime has now; `keys` replace keys of our entry.
+    ///
+    /// # Errors
+    /// When the plugin fails, or takes longer than 20 s; with what it printed.
+    pub fn plugin(
+        &self,
+        verb: &str,
+        sandbox: &str,
+        netns: &str,
+        annotations: &Value,
+        keys: &Value,
+    ) -> Result<String> {
+        let conflist: Value = serde_json::from_str(&self.on_node("cat /etc/cni/net.d/00-multus.conflist")?)?;
+        let mut config = conflist["plugins"][0].clone();
+        for key in ["name", "cniVersion"] {
+            config[key] = conflist[key].clone();
+        }
+        config["runtimeConfig"] = serde_json::json!({ "io.kubernetes.cri.pod-annotations": annotations });
+        for (key, value) in keys.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        self.on_node(&format!(
+            "echo '{config}' | CNI_COMMAND={verb} CNI_CONTAINERID={sandbox} CNI_NETNS={netns} CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin \
+             CNI_ARGS='IgnoreUnknown=1;K8S_POD_NAMESPACE=by-hand;K8S_POD_NAME=by-hand' timeout 20 /opt/cni/bin/multus-shim"
+        ))
+    }
+
     /// Runs one of the project's own tasks.
     ///
     /// # Errors

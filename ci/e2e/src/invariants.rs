@@ -1,7 +1,6 @@
 //! The promises that every test checks at its end (`docs/architecture.md`, "Invariants").
 //!
-//! INV-3 (a plain pod needs nothing of ours but shim and conflist) is a test of its own: it is about what is broken
-//! meanwhile. INV-5 joins with uninstall.
+//! INV-5 joins with uninstall.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Cluster,
@@ -21,14 +20,28 @@ use crate::{
 /// How long a node may take to clean up after its last pod.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Checks INV-1, INV-2 and INV-4 now.
+/// Checks INV-1 to INV-4 now.
 ///
 /// # Errors
 /// Which promise is broken, and how.
 pub fn hold(cluster: &Cluster) -> Result<()> {
     every_pod_has_what_it_asked_for(cluster).context("INV-1")?;
     eventually(SETTLED_WITHIN, || nothing_outlives_its_sandbox(cluster)).context("INV-2")?;
+    a_plain_sandbox_needs_plugin_and_conflist_alone(cluster).context("INV-3")?;
     the_cni_folder_is_at_rest(cluster).context("INV-4")
+}
+
+/// INV-3: with no socket and no state where ours would be, and more patience for the daemon than the call may take,
+/// a sandbox that asks for nothing is attached and detached.
+fn a_plain_sandbox_needs_plugin_and_conflist_alone(cluster: &Cluster) -> Result<()> {
+    let (sandbox, netns) = ("inv3", "/run/netns/inv3");
+    let nothing = json!({"runDir": "/run/inv3", "stateDir": "/run/inv3/state", "daemonWaitSeconds": 3600});
+    cluster.on_node("ip netns del inv3 2>/dev/null; ip netns add inv3")?;
+    let added = cluster.plugin("ADD", sandbox, netns, &json!({}), &nothing);
+    let deleted = cluster.plugin("DEL", sandbox, netns, &json!({}), &nothing);
+    cluster.on_node("ip netns del inv3; rm -rf /run/inv3")?;
+    ensure!(added?.contains("\"ips\""), "ADD of a plain sandbox gave no address");
+    deleted.map(drop)
 }
 
 /// INV-1: interfaces in the pod = requested = `network-status`, addresses included.
