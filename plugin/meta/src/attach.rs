@@ -2,10 +2,7 @@
 
 use std::path::Path;
 
-use cni::{
-    chain::{Attachment, Runner},
-    result::CniResult,
-};
+use cni::{chain::Runner, result::CniResult};
 
 use cni::error::one_line;
 
@@ -85,13 +82,7 @@ fn one(
     if !delegate.primary {
         refuse_taken(&record.netns, delegate)?;
     }
-    let attachment = Attachment {
-        container_id: &record.sandbox,
-        netns: Some(&record.netns),
-        ifname: &delegate.ifname,
-        args: &record.args,
-        capability_args: &delegate.capability_args,
-    };
+    let attachment = record.call(&record.attachments[position]);
     let result = runner.add(&delegate.config, &attachment).map_err(|error| {
         let advice = advice(delegate);
         let cause = one_line(&error.to_string(), 200);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cni::chain::{Attachment, Runner};
+use cni::chain::Runner;
 
 use cni::error::one_line;
 
@@ -67,13 +67,7 @@ fn one(
 ) -> std::result::Result<(), cni::error::Error> {
     let config = attachment.config()?;
     let previous = attachment.result(&config.cni_version)?;
-    let call = Attachment {
-        container_id: &record.sandbox,
-        netns: Some(record.netns.as_str()).filter(|path| !path.is_empty()),
-        ifname: &attachment.ifname,
-        args: &record.args,
-        capability_args: &attachment.capability_args,
-    };
+    let call = record.call(attachment);
     runner.del(&config, &call, previous.as_ref())
 }
 

@@ -12,7 +12,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use cni::{config::NetworkConfig, raw, result::CniResult};
+use cni::{chain, config::NetworkConfig, raw, result::CniResult};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -130,6 +130,17 @@ impl Record {
     /// Whether this boot wrote the record; if not, its phases may be behind what really happened.
     pub fn of_this_boot(&self) -> bool {
         boot_id().is_ok_and(|id| id == self.boot_id)
+    }
+
+    /// One of its attachments as a delegate is called for it: the same for ADD, CHECK and DEL.
+    pub fn call<'a>(&'a self, attachment: &'a Attachment) -> chain::Attachment<'a> {
+        chain::Attachment {
+            container_id: &self.sandbox,
+            netns: Some(self.netns.as_str()).filter(|path| !path.is_empty()),
+            ifname: &attachment.ifname,
+            args: &self.args,
+            capability_args: &attachment.capability_args,
+        }
     }
 }
 

@@ -40,14 +40,14 @@ pub fn add(request: &Request, cluster: &dyn Cluster) -> Result<CniResult> {
     let conf = NetConf::parse(&request.config)?;
     let deadline = Instant::now() + conf.add_deadline;
     let pod = pod::of(request);
+    let config = primary::load(&conf)?;
     let primary = Delegate {
-        config: primary::load(&conf)?,
-        network: String::new(),
+        network: config.name.clone(),
+        config,
         ifname: request.ifname.clone(),
         capability_args: runtime_config(request)?,
         primary: true,
     };
-    let primary = Delegate { network: primary.config.name.clone(), ..primary };
     let asks = pod::asks(request);
     let Some(pod) = pod.filter(|_| asks != Ok(Asks::Nothing)) else {
         return add_plain(request, &conf, primary, deadline);
@@ -61,8 +61,7 @@ pub fn add(request: &Request, cluster: &dyn Cluster) -> Result<CniResult> {
 
 fn add_plain(request: &Request, conf: &NetConf, primary: Delegate, deadline: Instant) -> Result<CniResult> {
     let journal = Journal::plain(&conf.run_dir);
-    let (_, result) = attach_all(request, conf, &journal, vec![primary], deadline, |_, _| Ok(()))?;
-    Ok(result)
+    attach_all(request, conf, &journal, vec![primary], deadline, |_, _| Ok(()))
 }
 
 fn with_networks(
@@ -88,7 +87,7 @@ fn with_networks(
     let mut delegates = resolve::secondary(conf, pod, &request.ifname, &selections, &answer.networks)?;
     delegates.insert(0, primary);
     let journal = Journal::durable(&conf.state_dir);
-    let (_, result) = attach_all(request, conf, &journal, delegates, deadline, |delegates, results| {
+    attach_all(request, conf, &journal, delegates, deadline, |delegates, results| {
         let status = status_text(delegates, results)?;
         cluster.publish(&PublishRequest {
             pod: pod.clone(),
@@ -96,8 +95,7 @@ fn with_networks(
             status,
         })?;
         Ok(())
-    })?;
-    Ok(result)
+    })
 }
 
 fn ask_for_annotations(request: &Request, cluster: &dyn Cluster, pod: &PodRef) -> Result<Asks> {
@@ -128,7 +126,7 @@ fn attach_all(
     delegates: Vec<Delegate>,
     deadline: Instant,
     finish: impl FnOnce(&[Delegate], &[CniResult]) -> Result<()>,
-) -> Result<(Record, CniResult)> {
+) -> Result<CniResult> {
     let lock = SandboxLock::acquire(&conf.run_dir, &request.container_id, deadline)?;
     for known in [Journal::durable(&conf.state_dir), Journal::plain(&conf.run_dir)] {
         if known.knows(&request.container_id) {
@@ -158,13 +156,7 @@ fn attach_all(
             Fault::new(error.code, "RESULT_UNUSABLE", format!("the primary's result: {}", error.msg))
         })
     });
-    match outcome {
-        Ok(result) => Ok((record, result)),
-        Err(fault) => {
-            attach::undo(&runner, journal, &mut record);
-            Err(fault)
-        }
-    }
+    outcome.inspect_err(|_| attach::undo(&runner, journal, &mut record))
 }
 
 fn status_text(delegates: &[Delegate], results: &[CniResult]) -> Result<String> {
@@ -263,13 +255,7 @@ pub fn check(request: &Request) -> Result<()> {
             continue;
         };
         for attachment in &record.attachments {
-            let call = Attachment {
-                container_id: &record.sandbox,
-                netns: Some(&record.netns),
-                ifname: &attachment.ifname,
-                args: &record.args,
-                capability_args: &attachment.capability_args,
-            };
+            let call = record.call(attachment);
             let checked = attachment.config().and_then(|config| {
                 let previous = attachment.result(&config.cni_version)?;
                 // CHECK came with 0.4.0; an older network of the pod has nothing to say.
