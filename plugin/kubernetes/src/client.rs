@@ -125,7 +125,7 @@ impl Client {
             );
             Err(failure(RETRY, "API_UNAVAILABLE", &message))
         })?;
-        Ok(ResolveResponse { networks, annotations })
+        Ok(ResolveResponse { networks, annotations, ..ResolveResponse::default() })
     }
 
     /// Writes the `network-status` annotation of that very generation of the pod.

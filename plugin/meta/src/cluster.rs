@@ -30,7 +30,7 @@ pub struct NetworkRef {
 }
 
 /// `POST /v1/resolve`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ResolveRequest {
     /// The pod that asks.
     pub pod: PodRef,
@@ -42,6 +42,12 @@ pub struct ResolveRequest {
     /// Also return the pod's annotations, because the runtime did not hand them over.
     #[serde(default, rename = "wantAnnotations")]
     pub want_annotations: bool,
+    /// Also return the devices that the kubelet gave the pod. They come unasked where a network has a resource name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub devices: bool,
+    /// The caller can do without: answer or fail at once, wait for nobody. Never sent.
+    #[serde(skip)]
+    pub at_once: bool,
 }
 
 /// One NetworkAttachmentDefinition, as far as a plugin needs it.
@@ -68,6 +74,9 @@ pub struct ResolveResponse {
     /// The pod's annotations, if they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
+    /// Resource name to the sorted ids of the devices that the kubelet gave this pod; empty where nobody needs them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, Vec<String>>,
 }
 
 /// `POST /v1/publish`.

@@ -115,7 +115,13 @@ fn ask(
     selections: Vec<NetworkRef>,
     want_annotations: bool,
 ) -> ResolveRequest {
-    ResolveRequest { pod: pod.clone(), sandbox: request.container_id.clone(), selections, want_annotations }
+    ResolveRequest {
+        pod: pod.clone(),
+        sandbox: request.container_id.clone(),
+        selections,
+        want_annotations,
+        ..ResolveRequest::default()
+    }
 }
 
 /// Attaches under the sandbox's lock; `finish` is the last step, and its failure undoes everything.
