@@ -1,6 +1,9 @@
 //! Runs the plugins of a network in the order that the specification asks for.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -45,6 +48,12 @@ pub struct Runner<'a> {
     pub path: &'a [PathBuf],
     /// When the running plugin is ended and no further one starts.
     pub deadline: Instant,
+    /// How long a plugin may take to end after the SIGTERM at the deadline; [`process::TERM_GRACE`] is a good
+    /// choice. Zero means SIGKILL at once and no patience afterwards, for verbs that have nothing to undo, as
+    /// STATUS: such a call ends at most 150 ms after its deadline.
+    ///
+    /// [`process::TERM_GRACE`]: crate::process::TERM_GRACE
+    pub grace: Duration,
     /// Told of every process.
     pub watcher: &'a dyn Watcher,
 }
@@ -167,8 +176,9 @@ impl Runner<'_> {
         ];
         let kind = plugin_type(plugin)?;
         let stdin = config.to_json();
-        let (path, deadline, watcher) = (self.path, self.deadline, self.watcher);
-        exec::run(&Invocation { kind: &kind, command, path, env: &env, stdin: &stdin, deadline, watcher })
+        let Self { path, deadline, grace, watcher } = *self;
+        let (kind, env, stdin) = (&*kind, &env, &*stdin);
+        exec::run(&Invocation { kind, command, path, env, stdin, deadline, grace, watcher })
     }
 }
 

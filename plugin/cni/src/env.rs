@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 use crate::{
     config::valid_network_name,
     error::{Error, code, one_line},
-    raw, version,
+    raw,
+    result::CniResult,
+    version,
 };
 
 /// Largest standard input that is read. More than a configuration may have: a runtime adds `prevResult` and
 /// all annotations of a pod.
-const MAX_STDIN: usize = 4 * 1024 * 1024;
+pub const MAX_STDIN: usize = 4 * 1024 * 1024;
 /// Longest container id; it becomes part of file names.
 const MAX_CONTAINER_ID: usize = 200;
 /// The kernel's IFNAMSIZ without its NUL.
@@ -143,6 +145,19 @@ impl Request {
             config,
             cni_version,
         })
+    }
+
+    /// `prevResult` of the configuration, where there is one: the answer of the plugin before this one, or the
+    /// answer of the ADD.
+    ///
+    /// # Errors
+    /// Code 6 when it is no result, code 7 when it is not an object.
+    pub fn prev_result(&self) -> Result<Option<CniResult>, Error> {
+        let Some(raw) = self.config.get("prevResult").filter(|raw| raw.get() != "null") else {
+            return Ok(None);
+        };
+        let located = |e: Error| Error { msg: format!("prevResult: {}", e.msg), ..e };
+        CniResult::parse(raw.get().as_bytes(), &self.cni_version).map(Some).map_err(located)
     }
 
     /// VERSION must answer without any configuration, so a broken one is no error here.

@@ -18,6 +18,8 @@ pub mod code {
     pub const DECODE: u32 = 6;
     /// The network configuration is invalid.
     pub const INVALID_CONFIG: u32 = 7;
+    /// The network namespace is not usable: in practice, it is the plugin's own.
+    pub const INVALID_NETNS: u32 = 8;
     /// A condition that passes: the runtime should try again.
     pub const TRY_AGAIN_LATER: u32 = 11;
     /// STATUS: the plugin cannot serve ADD.

@@ -23,7 +23,7 @@ use crate::{
     env::Command,
     error::{Error, code, one_line},
     pipes::{Caught, Pipes},
-    process::{KILL_GRACE, TERM_GRACE, signal_group, start_time, wait_until_gone},
+    process::{KILL_GRACE, signal_group, start_time, wait_until_gone},
     raw::Object,
     result::{MAX_SIZE, error_object},
 };
@@ -47,8 +47,22 @@ pub struct Invocation<'a> {
     pub stdin: &'a str,
     /// When it is ended.
     pub deadline: Instant,
+    /// How long it may take to end after SIGTERM; see [`Runner::grace`](crate::chain::Runner::grace).
+    pub grace: Duration,
     /// Told of the process.
     pub watcher: &'a dyn Watcher,
+}
+
+impl Invocation<'_> {
+    /// How long the kernel may take to end the group.
+    fn kill_grace(&self) -> Duration {
+        if self.grace.is_zero() { Duration::from_millis(100) } else { KILL_GRACE }
+    }
+
+    /// How long a process that left the group may hold the pipes.
+    fn drain_grace(&self) -> Duration {
+        if self.grace.is_zero() { Duration::from_millis(50) } else { Duration::from_secs(1) }
+    }
 }
 
 /// The binary of a plugin: the first regular file of that name in `path`.
@@ -87,7 +101,7 @@ fn run_unnamed(invocation: &Invocation<'_>) -> Result<Vec<u8>, Error> {
         None => Err(internal(format!("/proc/{group}/stat cannot be read: is /proc mounted?"))),
     };
     let attended = recorded.and_then(|()| attend(invocation, &mut child, group));
-    let ended = end_group(&mut child, group, started.unwrap_or_default());
+    let ended = end_group(&mut child, group, started.unwrap_or_default(), invocation.kill_grace());
     // A group that does not end stays recorded, so that a later call can try again.
     if started.is_some() && ended.is_ok() {
         invocation.watcher.ended(group);
@@ -95,7 +109,7 @@ fn run_unnamed(invocation: &Invocation<'_>) -> Result<Vec<u8>, Error> {
     let mut attended = attended?;
     let status = ended?;
     // The rest of the group is dead, so only a process that left the group can still hold a pipe.
-    attended.pipes.drain(Duration::from_secs(1));
+    attended.pipes.drain(invocation.drain_grace());
     let caught = attended.pipes.into_caught();
     forward_stderr(invocation, &caught, status.success());
     verdict(invocation, status, attended.timed_out, caught)
@@ -154,17 +168,19 @@ fn attend(invocation: &Invocation<'_>, child: &mut Child, group: i32) -> Result<
     if pipes.overflowed() {
         return Ok(Attended { pipes, timed_out: false });
     }
-    signal_group(group, Signal::SIGTERM)?;
-    // Its end is not asked for: whatever is left is killed by the caller.
-    pipes.serve_until(Instant::now() + TERM_GRACE)?;
+    if !invocation.grace.is_zero() {
+        signal_group(group, Signal::SIGTERM)?;
+        // Its end is not asked for: whatever is left is killed by the caller.
+        pipes.serve_until(Instant::now() + invocation.grace)?;
+    }
     Ok(Attended { pipes, timed_out: true })
 }
 
 /// Kills what is left of the group, the leader too, and reaps the leader. Until then the leader holds the
 /// group's number, so the signal can hit nobody else.
-fn end_group(child: &mut Child, group: i32, started: u64) -> Result<ExitStatus, Error> {
+fn end_group(child: &mut Child, group: i32, started: u64, grace: Duration) -> Result<ExitStatus, Error> {
     signal_group(group, Signal::SIGKILL)?;
-    let end = Instant::now() + KILL_GRACE;
+    let end = Instant::now() + grace;
     let status = loop {
         if let Some(status) =
             child.try_wait().map_err(|e| internal(format!("its end cannot be read: {e}")))?
@@ -177,7 +193,7 @@ fn end_group(child: &mut Child, group: i32, started: u64) -> Result<ExitStatus, 
         }
         thread::sleep(Duration::from_millis(1));
     };
-    if !wait_until_gone(group, started, KILL_GRACE) {
+    if !wait_until_gone(group, started, grace) {
         let msg = format!("children of process {group} do not end, not even by SIGKILL: look at their state");
         return Err(Error::new(code::TRY_AGAIN_LATER, msg));
     }

@@ -8,6 +8,7 @@
 pub mod chain;
 pub mod config;
 pub mod convert;
+pub mod dispatch;
 pub mod env;
 pub mod error;
 pub mod exec;

@@ -56,6 +56,19 @@ impl Object {
         }
     }
 
+    /// The decoded value that a Go plugin would read under `key`, whatever the spelling (see [`same_key`]);
+    /// `null` counts as absent. Code 7 for another type, and for several spellings with different values: which
+    /// of them counts would depend on the reader.
+    pub fn get_known<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+        let mut spellings = self.0.iter().filter(|(k, v)| same_key(k, key) && v.get() != "null");
+        let Some((spelling, value)) = spellings.next() else { return Ok(None) };
+        if spellings.any(|(_, other)| other.get() != value.get()) {
+            let msg = format!("key {key:?} is there in several spellings with different values: keep one");
+            return Err(Error::new(code::INVALID_CONFIG, msg));
+        }
+        self.get_as(spelling)
+    }
+
     /// Sets a key; an existing one keeps its place.
     pub fn set(&mut self, key: &str, value: &impl Serialize) -> Result<(), Error> {
         let raw = serde_json::value::to_raw_value(value)

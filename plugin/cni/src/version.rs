@@ -13,6 +13,11 @@ fn rank(version: &str) -> Option<usize> {
     SUPPORTED.iter().position(|v| *v == version)
 }
 
+/// True for text of the form of a version, known or not: one to three numbers between dots.
+pub fn is_well_formed(version: &str) -> bool {
+    version.split('.').count() <= 3 && version.split('.').all(|part| part.parse::<u32>().is_ok())
+}
+
 /// True for a version that this crate speaks.
 pub fn is_supported(version: &str) -> bool {
     rank(version).is_some()

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cni::{config::NetworkConfig, error::code, process};
+use cni::{chain::Runner, config::NetworkConfig, error::code, process};
 use common::{Bench, Log, attachment};
 use serde_json::json;
 
@@ -31,6 +31,21 @@ fn a_hanging_delegate_is_ended_with_its_grandchildren() {
     assert!(!runs(record.pid) && !runs(record.grandchild.unwrap()));
     assert_eq!(*bench.log.ended.lock().unwrap(), [record.pid]);
     assert_eq!(bench.log.started.lock().unwrap()[0].0, record.pid);
+}
+
+// Holds: C22
+#[test]
+fn without_grace_a_hanging_status_ends_at_its_deadline() {
+    let bench = Bench::new(&["one"]);
+    let network = bench.list("1.1.0", json!([{"type": "one", "behaviour": "hang"}]));
+    let runner = Runner { grace: Duration::ZERO, ..bench.runner_for(Duration::from_millis(700)) };
+    let begin = Instant::now();
+    let error = runner.status(&network).unwrap_err();
+    assert_eq!(error.code, code::TRY_AGAIN_LATER, "{error}");
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    for record in bench.records() {
+        assert!(!runs(record.pid) && !runs(record.grandchild.unwrap()));
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use cni::{
     config::NetworkConfig,
     env::Request,
     error::{Error, code},
+    process::TERM_GRACE,
     raw,
     result::CniResult,
     version,
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// STATUS is part of kubelet's own status call; it has to be quick even when a delegate is not.
-const STATUS_DEADLINE: Duration = Duration::from_millis(900);
+const STATUS_DEADLINE: Duration = Duration::from_millis(800);
 
 /// ADD: attaches the primary and every network that the pod asks for, or nothing.
 ///
@@ -153,7 +154,7 @@ fn attach_all(
         failing_since: None,
         attachments: Vec::new(),
     };
-    let runner = Runner { path: &request.path, deadline, watcher: &lock };
+    let runner = Runner { path: &request.path, deadline, grace: TERM_GRACE, watcher: &lock };
     let results = attach::attach(&runner, journal, &mut record, &delegates)?;
     let outcome = finish(&delegates, &results).and_then(|()| {
         let first =
@@ -202,7 +203,7 @@ pub fn del(request: &Request) -> Result<()> {
     let conf = NetConf::parse(&request.config)?;
     let deadline = Instant::now() + conf.del_deadline;
     let lock = SandboxLock::acquire(&conf.run_dir, &request.container_id, deadline)?;
-    let runner = Runner { path: &request.path, deadline, watcher: &lock };
+    let runner = Runner { path: &request.path, deadline, grace: TERM_GRACE, watcher: &lock };
     for journal in [Journal::durable(&conf.state_dir), Journal::plain(&conf.run_dir)] {
         match journal.read(&request.container_id) {
             Ok(None) => {}
@@ -252,7 +253,7 @@ pub fn check(request: &Request) -> Result<()> {
     let conf = NetConf::parse(&request.config)?;
     let deadline = Instant::now() + conf.del_deadline;
     let lock = SandboxLock::acquire(&conf.run_dir, &request.container_id, deadline)?;
-    let runner = Runner { path: &request.path, deadline, watcher: &lock };
+    let runner = Runner { path: &request.path, deadline, grace: TERM_GRACE, watcher: &lock };
     for journal in [Journal::durable(&conf.state_dir), Journal::plain(&conf.run_dir)] {
         let Some(record) = journal
             .read(&request.container_id)
@@ -293,8 +294,9 @@ pub fn check(request: &Request) -> Result<()> {
 pub fn status(request: &Request) -> Result<()> {
     let conf = NetConf::parse(&request.config)?;
     let config = primary::load(&conf).map_err(|fault| Fault { code: code::NOT_AVAILABLE, ..fault })?;
-    let runner =
-        Runner { path: &request.path, deadline: Instant::now() + STATUS_DEADLINE, watcher: &Unwatched };
+    let deadline = Instant::now() + STATUS_DEADLINE;
+    // Nothing is undone by waiting for a plugin that hangs.
+    let runner = Runner { path: &request.path, deadline, grace: Duration::ZERO, watcher: &Unwatched };
     runner.status(&config).map_err(|error| {
         Fault::new(error.code, "PRIMARY_STATUS", format!("primary network {}: {}", config.name, error.msg))
     })
@@ -308,8 +310,8 @@ pub fn gc(request: &Request) -> Result<()> {
     let conf = NetConf::parse(&request.config)?;
     let config = primary::load(&conf)?;
     let valid = valid_attachments(request)?;
-    let runner =
-        Runner { path: &request.path, deadline: Instant::now() + conf.del_deadline, watcher: &Unwatched };
+    let deadline = Instant::now() + conf.del_deadline;
+    let runner = Runner { path: &request.path, deadline, grace: TERM_GRACE, watcher: &Unwatched };
     runner.gc(&config, &valid).map_err(|error| {
         Fault::new(error.code, "PRIMARY_GC", format!("primary network {}: {}", config.name, error.msg))
     })

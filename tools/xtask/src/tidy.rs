@@ -21,6 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("meta", &["cni"]),
     ("kubernetes", &["meta", "cni"]),
     ("multus-shim", &["meta", "cni"]),
+    ("passthru", &["cni"]),
     ("multus-daemon", &["kubernetes", "meta"]),
     ("hostfs", &["cni"]),
     ("install", &["hostfs"]),

@@ -14,6 +14,7 @@ use cni::{
     chain::{Attachment, Runner, Watcher},
     config::NetworkConfig,
     error::Error,
+    process::TERM_GRACE,
     raw::Object,
 };
 use serde_json::{Value, json};
@@ -58,7 +59,7 @@ impl Bench {
     }
 
     pub(crate) fn runner_for(&self, time: Duration) -> Runner<'_> {
-        Runner { path: &self.path, deadline: Instant::now() + time, watcher: &self.log }
+        Runner { path: &self.path, deadline: Instant::now() + time, grace: TERM_GRACE, watcher: &self.log }
     }
 
     /// A network of these plugins that record here.
