@@ -22,5 +22,6 @@ pub mod network_status;
 pub mod pod;
 pub mod primary;
 pub mod resolve;
+pub mod routes;
 pub mod selection;
 pub mod verbs;

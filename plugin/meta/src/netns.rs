@@ -2,20 +2,45 @@
 
 use std::{fs::File, io, path::Path, thread};
 
-use nix::{net::if_::if_nametoindex, sched::CloneFlags};
+use nix::{
+    net::if_::{if_nameindex, if_nametoindex},
+    sched::{CloneFlags, setns},
+};
+
+/// Runs `work` in a network namespace. The thread that entered it ends with the call, so there is nothing to
+/// return from; what else the process does stays where it is.
+///
+/// # Errors
+/// When the namespace cannot be entered, and the errors of `work`.
+pub fn inside<T: Send>(netns: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let file = File::open(netns)?;
+    let enter_and_work = move || {
+        setns(file, CloneFlags::CLONE_NEWNET)?;
+        work()
+    };
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .spawn_scoped(scope, enter_and_work)?
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace ended early")))
+    })
+}
 
 /// Whether an interface of that name exists in the namespace.
 ///
 /// # Errors
 /// When the namespace cannot be entered.
 pub fn has_interface(netns: &Path, ifname: &str) -> io::Result<bool> {
-    let file = File::open(netns)?;
-    let ifname = ifname.to_owned();
-    let look = move || -> io::Result<bool> {
-        nix::sched::setns(file, CloneFlags::CLONE_NEWNET)?;
-        Ok(if_nametoindex(ifname.as_str()).is_ok())
-    };
-    thread::spawn(look)
-        .join()
-        .unwrap_or_else(|_| Err(io::Error::other("the thread that looked into the namespace ended")))
+    inside(netns, || Ok(if_nametoindex(ifname).is_ok()))
+}
+
+/// The names of the interfaces in the namespace, `lo` among them, in the kernel's order.
+///
+/// # Errors
+/// When the namespace cannot be entered or read.
+pub fn interfaces(netns: &Path) -> io::Result<Vec<String>> {
+    inside(netns, || {
+        let list = if_nameindex()?;
+        Ok(list.iter().map(|interface| interface.name().to_string_lossy().into_owned()).collect())
+    })
 }
