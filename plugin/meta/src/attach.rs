@@ -2,19 +2,18 @@
 
 use std::path::Path;
 
-use cni::{chain::Runner, result::CniResult};
-
-use cni::error::one_line;
+use cni::{chain::Runner, error::one_line, result::CniResult};
 
 use crate::{
     detach,
     error::{Fault, Result},
-    journal::{self, Journal, JournalError, Phase, Record},
+    journal::{Journal, JournalError},
     netns,
+    record::{self, Phase, Record},
     resolve::Delegate,
 };
 
-/// Attaches the delegates and returns their results in the same order; the journal then says so.
+/// Attaches the delegates, moves default routes as they ask, and notes their results in the record.
 ///
 /// # Errors
 /// The delegate's own CNI code with a line that names network, interface and plugin; what was attempted
@@ -24,28 +23,27 @@ pub fn attach(
     journal: &Journal,
     record: &mut Record,
     delegates: &[Delegate],
-) -> Result<Vec<CniResult>> {
+) -> Result<()> {
     delegates.iter().try_for_each(|delegate| refuse_missing(runner, delegate))?;
-    let mut results = Vec::with_capacity(delegates.len());
+    if let Some(delegate) = delegates.iter().find(|delegate| delegate.default_route.is_some()) {
+        let why = format!("network {}: default-route is not served by this build", delegate.network);
+        return Err(Fault::invalid("SELECTION_UNSUPPORTED", why));
+    }
     record.attachments = delegates
         .iter()
-        .map(journal::Attachment::planned)
+        .map(|delegate| record::Attachment::planned(delegate, &record.args))
         .collect::<std::result::Result<_, _>>()
         .map_err(unrecorded)?;
     if let Some(first) = record.attachments.first_mut() {
         first.phase = Phase::Attaching;
     }
-    begin(journal, record, delegates)?;
-    for (position, delegate) in delegates.iter().enumerate() {
-        match one(runner, journal, record, position, delegate) {
-            Ok(result) => results.push(result),
-            Err(fault) => {
-                undo(runner, journal, record);
-                return Err(fault);
-            }
-        }
-    }
-    Ok(results)
+    begin(journal, record)?;
+    let mut results = Vec::with_capacity(delegates.len());
+    let outcome = delegates.iter().enumerate().try_for_each(|(position, delegate)| {
+        results.push(one(runner, journal, record, position, delegate)?);
+        Ok(())
+    });
+    outcome.inspect_err(|_| undo(runner, journal, record))
 }
 
 /// Detaches what a failed ADD attempted; failures stay in the journal and in the log.
@@ -62,9 +60,19 @@ pub fn undo(runner: &Runner<'_>, journal: &Journal, record: &mut Record) {
 }
 
 /// A pod with networks is on disk before its first delegate runs; a plain pod's record may fail, and costs no sync.
-fn begin(journal: &Journal, record: &Record, delegates: &[Delegate]) -> Result<()> {
+fn begin(journal: &Journal, record: &Record) -> Result<()> {
     match journal.write(record) {
-        Err(error) if delegates.iter().all(|delegate| delegate.primary) => {
+        Err(error) if !journal.is_durable() => {
+            log::warn!("plain pod: {error}");
+            Ok(())
+        }
+        other => other.map_err(unrecorded),
+    }
+}
+
+fn note(journal: &Journal, record: &Record) -> Result<()> {
+    match journal.note(record) {
+        Err(error) if !journal.is_durable() => {
             log::warn!("plain pod: {error}");
             Ok(())
         }
@@ -79,11 +87,22 @@ fn one(
     position: usize,
     delegate: &Delegate,
 ) -> Result<CniResult> {
-    if !delegate.primary {
+    if !delegate.primary && !delegate.shares_interface {
         refuse_taken(&record.netns, delegate)?;
     }
-    let attachment = record.call(&record.attachments[position]);
-    let result = runner.add(&delegate.config, &attachment).map_err(|error| {
+    let Some(attachment) = record.attachments.get(position) else {
+        return Err(Fault::io("JOURNAL_FAILED", "the record has lost an attachment"));
+    };
+    if let Some(files) = &attachment.device_info {
+        files.hand_over().map_err(|error| {
+            let file = files.of_attachment.display();
+            Fault::io(
+                "DEVICE_INFO_FAILED",
+                format!("network {}: its device file {file}: {error}", delegate.network),
+            )
+        })?;
+    }
+    let result = runner.add(&delegate.config, &record.call(attachment)).map_err(|error| {
         let advice = advice(delegate);
         let cause = one_line(&error.to_string(), 200);
         Fault::new(
@@ -92,14 +111,19 @@ fn one(
             format!("network {} ({}): {cause}{advice}", delegate.network, delegate.ifname),
         )
     })?;
-    record.attachments[position].attached(&result).map_err(unrecorded)?;
+    if let Some(attachment) = record.attachments.get_mut(position) {
+        attachment.attached(&result).map_err(unrecorded)?;
+        attachment.device = attachment.device_info.as_ref().and_then(|files| {
+            files
+                .known()
+                .inspect_err(|error| log::warn!("{}: {error}", files.of_attachment.display()))
+                .ok()?
+        });
+    }
     if let Some(next) = record.attachments.get_mut(position + 1) {
         next.phase = Phase::Attaching;
     }
-    match journal.note(record) {
-        Err(error) if record.attachments.len() == 1 => log::warn!("plain pod: {error}"),
-        other => other.map_err(unrecorded)?,
-    }
+    note(journal, record)?;
     Ok(result)
 }
 

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// The definition's annotation that names the kubelet's resource its devices come from.
+pub const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";
+
 /// Which pod a call is about, as the runtime names it in `CNI_ARGS`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodRef {
@@ -63,6 +66,29 @@ pub struct Network {
     /// The definition's annotations under `k8s.v1.cni.cncf.io/`.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+}
+
+impl std::fmt::Display for NetworkRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl Network {
+    /// `NAMESPACE/NAME`.
+    pub fn shown(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Whether it is the definition of that name.
+    pub fn is(&self, wanted: &NetworkRef) -> bool {
+        self.namespace == wanted.namespace && self.name == wanted.name
+    }
+
+    /// The kubelet's resource that its devices come from ([`RESOURCE_NAME`]).
+    pub fn resource(&self) -> Option<&str> {
+        self.annotations.get(RESOURCE_NAME).map(String::as_str).filter(|name| !name.is_empty())
+    }
 }
 
 /// Answer to [`ResolveRequest`].

@@ -8,7 +8,8 @@ use cni::error::one_line;
 
 use crate::{
     error::{Fault, Result, without_success_words},
-    journal::{self, Journal, Phase, Record},
+    journal::{self, Journal},
+    record::{self, Phase, Record},
 };
 
 /// A DEL that fails for so long is given up, so that the node can be drained.
@@ -38,7 +39,12 @@ pub fn detach(runner: &Runner<'_>, journal: &Journal, record: &mut Record) -> Re
             continue;
         }
         match one(runner, record, attachment) {
-            Ok(()) => record.attachments[position].phase = Phase::Detached,
+            Ok(()) => {
+                if let Some(files) = &attachment.device_info {
+                    files.remove();
+                }
+                record.attachments[position].phase = Phase::Detached;
+            }
             Err(error) => {
                 let cause = one_line(&error.to_string(), 160);
                 failures.push((
@@ -63,7 +69,7 @@ pub fn detach(runner: &Runner<'_>, journal: &Journal, record: &mut Record) -> Re
 fn one(
     runner: &Runner<'_>,
     record: &Record,
-    attachment: &journal::Attachment,
+    attachment: &record::Attachment,
 ) -> std::result::Result<(), cni::error::Error> {
     let config = attachment.config()?;
     let previous = attachment.result(&config.cni_version)?;

@@ -9,140 +9,17 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use cni::{chain, config::NetworkConfig, raw, result::CniResult};
+use cni::error::one_line;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use cni::error::one_line;
-
-use crate::{cluster::PodRef, resolve::Delegate};
+use crate::record::Record;
 
 /// Layout of the record; an older build refuses a newer one instead of guessing.
 const FORMAT_VERSION: u32 = 1;
-
-/// How far an attachment got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Phase {
-    /// Not started; needs no DEL while the boot that planned it lasts.
-    Planned,
-    /// ADD has been called; what came of it is unknown.
-    Attaching,
-    /// ADD succeeded.
-    Attached,
-    /// DEL succeeded.
-    Detached,
-}
-
-/// One delegate's part of a sandbox.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Attachment {
-    /// `NAMESPACE/NAME`, or the primary's network name.
-    pub network: String,
-    /// Interface in the pod.
-    pub ifname: String,
-    /// The config of the ADD, whole.
-    config: Box<RawValue>,
-    /// The runtimeConfig of the ADD.
-    pub capability_args: raw::Object,
-    /// How far it got.
-    pub phase: Phase,
-    /// What the delegate answered.
-    result: Option<Box<RawValue>>,
-    /// The pod's default network.
-    pub primary: bool,
-}
-
-impl Attachment {
-    /// An attachment that has not been started.
-    ///
-    /// # Errors
-    /// When the config cannot be written as JSON.
-    pub fn planned(delegate: &Delegate) -> Result<Self, JournalError> {
-        let config = RawValue::from_string(delegate.config.to_json())
-            .map_err(|e| JournalError::invalid("the config of a delegate", e))?;
-        Ok(Self {
-            network: delegate.network.clone(),
-            ifname: delegate.ifname.clone(),
-            config,
-            capability_args: delegate.capability_args.clone(),
-            phase: Phase::Planned,
-            result: None,
-            primary: delegate.primary,
-        })
-    }
-
-    /// The config of the ADD.
-    ///
-    /// # Errors
-    /// When the journal holds no valid config.
-    pub fn config(&self) -> Result<NetworkConfig, cni::error::Error> {
-        NetworkConfig::parse(self.config.get(), Some(&self.network))
-    }
-
-    /// What the delegate answered to ADD, if that is known.
-    ///
-    /// # Errors
-    /// When the journal holds no valid result.
-    pub fn result(&self, config_version: &str) -> Result<Option<CniResult>, cni::error::Error> {
-        self.result.as_ref().map(|raw| CniResult::parse(raw.get().as_bytes(), config_version)).transpose()
-    }
-
-    /// ADD succeeded with this result.
-    ///
-    /// # Errors
-    /// When the result is not JSON, which a parsed one always is.
-    pub fn attached(&mut self, result: &CniResult) -> Result<(), JournalError> {
-        self.result = Some(
-            RawValue::from_string(result.raw().to_owned())
-                .map_err(|e| JournalError::invalid("a delegate's result", e))?,
-        );
-        self.phase = Phase::Attached;
-        Ok(())
-    }
-}
-
-/// All that is known of one sandbox.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Record {
-    /// `CNI_CONTAINERID`.
-    pub sandbox: String,
-    /// The pod, where Kubernetes is behind the call.
-    pub pod: Option<PodRef>,
-    /// `CNI_NETNS` of the ADD.
-    pub netns: String,
-    /// `CNI_ARGS` of the ADD, as they came.
-    pub args: String,
-    /// Boot in which it was written.
-    pub boot_id: String,
-    /// Seconds since 1970 of the first DEL that failed.
-    pub failing_since: Option<u64>,
-    /// In the order of their ADD; the primary first.
-    pub attachments: Vec<Attachment>,
-}
-
-impl Record {
-    /// Whether this boot wrote the record; if not, its phases may be behind what really happened.
-    pub fn of_this_boot(&self) -> bool {
-        boot_id().is_ok_and(|id| id == self.boot_id)
-    }
-
-    /// One of its attachments as a delegate is called for it: the same for ADD, CHECK and DEL.
-    pub fn call<'a>(&'a self, attachment: &'a Attachment) -> chain::Attachment<'a> {
-        chain::Attachment {
-            container_id: &self.sandbox,
-            netns: Some(self.netns.as_str()).filter(|path| !path.is_empty()),
-            ifname: &attachment.ifname,
-            args: &self.args,
-            capability_args: &attachment.capability_args,
-        }
-    }
-}
 
 /// Why a record could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -176,7 +53,7 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    fn invalid(what: &'static str, error: serde_json::Error) -> Self {
+    pub(crate) fn invalid(what: &'static str, error: serde_json::Error) -> Self {
         Self::Invalid { what, why: one_line(&error.to_string(), 100) }
     }
 }
@@ -205,6 +82,11 @@ impl Journal {
     /// Records of plain pods: no sync, gone with a reboot.
     pub fn plain(run_dir: &Path) -> Self {
         Self { dir: run_dir.join("plain"), durable: false }
+    }
+
+    /// Whether its records survive a power cut.
+    pub fn is_durable(&self) -> bool {
+        self.durable
     }
 
     /// Writes a record whole; on return of a durable one it is on the disk.
@@ -267,6 +149,32 @@ impl Journal {
         let record: Record =
             serde_json::from_str(sealed.record.get()).map_err(|e| corrupt(one_line(&e.to_string(), 100)))?;
         Ok(Some(record))
+    }
+
+    /// The sandboxes that have a record, in no order; none where there is no folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn sandboxes(&self) -> Result<Vec<String>, JournalError> {
+        let failed = |source| JournalError::Io { doing: "listing", path: self.dir.clone(), source };
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
+            other => other.map_err(failed)?,
+        };
+        let mut sandboxes = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            // A name that begins with a dot is being written.
+            let sandbox = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            sandboxes.extend(sandbox.filter(|name| !name.starts_with('.')).map(str::to_owned));
+        }
+        Ok(sandboxes)
+    }
+
+    /// How long ago the sandbox's record was written; `None` where there is none.
+    pub fn age(&self, sandbox: &str) -> Option<Duration> {
+        let written = fs::metadata(self.path(sandbox)).and_then(|file| file.modified()).ok()?;
+        Some(SystemTime::now().duration_since(written).unwrap_or_default())
     }
 
     /// Whether there is a file for the sandbox.

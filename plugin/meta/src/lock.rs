@@ -21,6 +21,8 @@ use crate::error::{Fault, Result};
 
 /// Longest note; a note is rewritten in place with a fixed width, so that no reader sees half of one.
 const NOTE: usize = 96;
+/// How often a lock that is held in another mode is tried.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A sandbox's lock, held.
 pub struct SandboxLock {
@@ -59,15 +61,7 @@ impl SandboxLock {
             |error: io::Error| Fault::io("LOCK_FAILED", format!("lock file {}: {error}", path.display()));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
         let lock = loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(nix::libc::O_NOFOLLOW)
-                .open(&path)
-                .map_err(failed)?;
+            let file = open(&path).map_err(failed)?;
             // The last holder removes the file; a lock on a removed file guards nothing.
             let lock = wait_for(file, deadline, &path)?;
             if same_file(&lock, &path) {
@@ -117,6 +111,65 @@ impl Drop for SandboxLock {
             log::debug!("lock file {}: {error}", self.path.display());
         }
     }
+}
+
+/// Keeps GC and the ADD of pods with networks apart: an address that is just being given must not be collected.
+pub struct GcLock {
+    _file: Flock<File>,
+}
+
+impl GcLock {
+    /// For an ADD: any number at once, no GC beside them.
+    ///
+    /// # Errors
+    /// `GC_BUSY` (try again) when a GC does not end in time; `LOCK_FAILED`.
+    pub fn shared(run_dir: &Path, deadline: Instant) -> Result<Self> {
+        Self::take(run_dir, deadline, FlockArg::LockSharedNonblock)
+    }
+
+    /// For a GC: alone.
+    ///
+    /// # Errors
+    /// As [`GcLock::shared`].
+    pub fn exclusive(run_dir: &Path, deadline: Instant) -> Result<Self> {
+        Self::take(run_dir, deadline, FlockArg::LockExclusiveNonblock)
+    }
+
+    fn take(run_dir: &Path, deadline: Instant, how: FlockArg) -> Result<Self> {
+        let path = run_dir.join("gc.lock");
+        let failed =
+            |error: io::Error| Fault::io("LOCK_FAILED", format!("lock file {}: {error}", path.display()));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir).map_err(failed)?;
+        let mut file = open(&path).map_err(failed)?;
+        loop {
+            match Flock::lock(file, how) {
+                Ok(lock) => return Ok(Self { _file: lock }),
+                Err((back, nix::errno::Errno::EWOULDBLOCK)) => file = back,
+                Err((_, error)) => return Err(failed(error.into())),
+            }
+            if Instant::now() >= deadline {
+                return Err(Fault::retry(
+                    "GC_BUSY",
+                    format!(
+                        "GC and the start of pods with networks wait for each other ({})",
+                        path.display()
+                    ),
+                ));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)
 }
 
 /// Waits in a thread of its own, since flock itself knows no deadline.

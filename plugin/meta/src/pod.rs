@@ -17,14 +17,21 @@ pub const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 /// The runtimeConfig key, and capability, with which runtimes hand over the pod's annotations.
 pub const ANNOTATIONS_CAPABILITY: &str = "io.kubernetes.cri.pod-annotations";
 
-/// What is known of a pod's wish. Only [`Asks::Nothing`] goes on without the daemon.
+/// What a pod's annotations ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The text of the networks annotation; never empty.
+    pub networks: Option<String>,
+    /// The text of the default-network annotation.
+    pub default_network: Option<String>,
+}
+
+/// What is known of a pod's wish. Without knowing, nothing goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asks {
-    /// The text of the networks annotation.
-    Networks(String),
-    /// The pod wants its primary network alone.
-    Nothing,
-    /// The runtime did not say; the daemon has to.
+    /// The runtime said it.
+    For(Wish),
+    /// The runtime did not say; the cluster has to.
     Unknown,
 }
 
@@ -40,7 +47,7 @@ pub fn of(request: &Request) -> Option<PodRef> {
 /// What the pod of this request asks for, decided from what the runtime handed over and nothing else.
 ///
 /// # Errors
-/// `ANNOTATIONS_INVALID` when the runtime's map is not one of strings; see [`from_annotations`].
+/// `ANNOTATIONS_INVALID` when the runtime's map is not one of strings.
 pub fn asks(request: &Request) -> Result<Asks> {
     #[derive(Deserialize)]
     struct RuntimeConfig {
@@ -53,28 +60,16 @@ pub fn asks(request: &Request) -> Result<Asks> {
             format!("the runtime's {ANNOTATIONS_CAPABILITY} is no map of strings: {}", error.msg),
         )
     })?;
-    match handed_over.and_then(|config| config.annotations) {
-        Some(annotations) => from_annotations(&annotations),
-        None if of(request).is_none() => Ok(Asks::Nothing),
-        None => Ok(Asks::Unknown),
-    }
+    Ok(match handed_over.and_then(|config| config.annotations) {
+        Some(annotations) => Asks::For(wish(&annotations)),
+        None if of(request).is_none() => Asks::For(Wish::default()),
+        None => Asks::Unknown,
+    })
 }
 
-/// What a pod with these annotations asks for.
-///
-/// # Errors
-/// `DEFAULT_NETWORK_UNSUPPORTED`: this version cannot replace a pod's primary network, and will not ignore the wish.
-pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Result<Asks> {
-    if annotations.contains_key(DEFAULT_NETWORK) {
-        return Err(Fault::invalid(
-            "DEFAULT_NETWORK_UNSUPPORTED",
-            format!(
-                "the pod has the annotation {DEFAULT_NETWORK}, which this version does not serve; remove it to use the cluster's primary network"
-            ),
-        ));
-    }
-    match annotations.get(NETWORKS).map(|text| text.trim()) {
-        None | Some("") => Ok(Asks::Nothing),
-        Some(text) => Ok(Asks::Networks(text.to_owned())),
-    }
+/// What a pod with these annotations asks for. An empty networks annotation asks for nothing; an empty default-network
+/// annotation is a mistake that [`crate::selection::parse_default`] names.
+pub fn wish(annotations: &BTreeMap<String, String>) -> Wish {
+    let text = |key: &str| annotations.get(key).map(|text| text.trim().to_owned());
+    Wish { networks: text(NETWORKS).filter(|text| !text.is_empty()), default_network: text(DEFAULT_NETWORK) }
 }

@@ -1,23 +1,27 @@
-//! From selections and definitions to delegates. Pure: no file, no socket.
+//! From selections and definitions to delegates.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use cni::{config::NetworkConfig, raw};
 
 use crate::{
     cluster::{Network, PodRef},
+    device_info,
+    equip::{self, Devices},
     error::{Fault, Result},
     netconf::NetConf,
     selection::Selection,
+    source::{self, Source},
 };
 
 /// Network types that would lead back to us.
-const REFUSED_TYPES: [&str; 2] = ["multus", "multus-shim"];
+const REFUSED_TYPES: [&str; 3] = ["multus", "multus-shim", "multus-daemon"];
 
 /// One network to attach, complete: nothing about it is looked up later.
 #[derive(Debug, Clone)]
 pub struct Delegate {
-    /// `NAMESPACE/NAME` of the definition, or the primary's network name.
+    /// `NAMESPACE/NAME` of the definition, or the network's own name.
     pub network: String,
     /// Interface in the pod.
     pub ifname: String,
@@ -25,78 +29,99 @@ pub struct Delegate {
     pub config: NetworkConfig,
     /// The runtimeConfig this delegate may receive; its plugins get what they declare.
     pub capability_args: raw::Object,
-    /// The cluster's default network of this pod.
+    /// What it gets in `CNI_ARGS` beside the runtime's own.
+    pub args: Vec<(String, String)>,
+    /// The selection's `default-route`.
+    pub default_route: Option<Vec<IpAddr>>,
+    /// Files about its device.
+    pub device_info: Option<device_info::Files>,
+    /// The pod's default network.
     pub primary: bool,
+    /// Works on an interface that another delegate made.
+    pub shares_interface: bool,
 }
 
-/// Checks the daemon's answer against what was asked and builds the delegates after the primary.
+impl Delegate {
+    /// A delegate without any request.
+    pub fn plain(source: Source, ifname: String) -> Self {
+        Self {
+            network: source.network,
+            ifname,
+            config: source.config,
+            capability_args: raw::Object::default(),
+            args: Vec::new(),
+            default_route: None,
+            device_info: None,
+            primary: false,
+            shares_interface: false,
+        }
+    }
+}
+
+/// Names interfaces by position, and refuses one that is taken.
+pub struct Interfaces {
+    taken: BTreeSet<String>,
+    position: usize,
+}
+
+impl Interfaces {
+    /// The pod has the primary's interface and `lo`.
+    pub fn new(primary: &str) -> Self {
+        Self { taken: BTreeSet::from([primary.to_owned(), "lo".to_owned()]), position: 0 }
+    }
+
+    /// The name of the next attachment: as asked for, else `net` and its position.
+    ///
+    /// # Errors
+    /// `INTERFACE_TAKEN`.
+    pub fn next(&mut self, asked: Option<&str>, network: &str) -> Result<String> {
+        self.position += 1;
+        let ifname = asked.map_or_else(|| format!("net{}", self.position), str::to_owned);
+        if self.taken.insert(ifname.clone()) {
+            return Ok(ifname);
+        }
+        Err(Fault::invalid(
+            "INTERFACE_TAKEN",
+            format!(
+                "network {network}: the pod already has an interface {ifname}; ask for another with {network}@NAME"
+            ),
+        ))
+    }
+}
+
+/// Checks the daemon's answer against what was asked and pairs each selection with its definition.
 ///
 /// # Errors
-/// `DAEMON_MISMATCH` when the answer is not what was asked for, `ISOLATION`, `INTERFACE_TAKEN`,
-/// `NAD_INVALID`, `NAD_EMPTY`, `PLUGIN_REFUSED`: each names the network.
-pub fn secondary(
-    conf: &NetConf,
-    pod: &PodRef,
-    primary_ifname: &str,
-    selections: &[Selection],
-    networks: &[Network],
-) -> Result<Vec<Delegate>> {
+/// `DAEMON_MISMATCH`.
+pub fn answered(selections: &[Selection], networks: Vec<Network>) -> Result<Vec<(&Selection, Network)>> {
     let same = selections.len() == networks.len()
-        && selections
-            .iter()
-            .zip(networks)
-            .all(|(s, n)| s.network.namespace == n.namespace && s.network.name == n.name);
+        && selections.iter().zip(&networks).all(|(selection, network)| network.is(&selection.network));
     if !same {
-        return Err(Fault::retry(
-            "DAEMON_MISMATCH",
-            "the multus daemon answered with other networks than the pod asks for; nothing was attached",
-        ));
+        return Err(source::mismatch());
     }
-    let mut taken = BTreeSet::from([primary_ifname.to_owned(), "lo".to_owned()]);
-    let mut delegates = Vec::new();
-    for (position, (selection, network)) in selections.iter().zip(networks).enumerate() {
-        let shown = format!("{}/{}", network.namespace, network.name);
-        check_isolation(conf, pod, &network.namespace, &shown)?;
-        let ifname = selection.interface.clone().unwrap_or_else(|| format!("net{}", position + 1));
-        if !taken.insert(ifname.clone()) {
-            return Err(Fault::invalid(
-                "INTERFACE_TAKEN",
-                format!(
-                    "network {shown}: the pod already has an interface {ifname}; ask for another with {shown}@NAME"
-                ),
-            ));
-        }
-        delegates.push(Delegate {
-            config: parse(conf, network, &shown)?,
-            network: shown,
-            ifname,
-            capability_args: raw::Object::default(),
-            primary: false,
-        });
-    }
-    Ok(delegates)
+    Ok(selections.iter().zip(networks).collect())
 }
 
-fn parse(conf: &NetConf, network: &Network, shown: &str) -> Result<NetworkConfig> {
-    let edit = format!("kubectl -n {} edit net-attach-def {}", network.namespace, network.name);
-    if network.config.trim().is_empty() {
-        return Err(Fault::invalid(
-            "NAD_EMPTY",
-            format!("network {shown}: its spec.config is empty; add one with: {edit}"),
-        ));
-    }
-    let mut config = NetworkConfig::parse(&network.config, Some(&network.name)).map_err(|error| {
-        Fault::invalid(
-            "NAD_INVALID",
-            format!(
-                "network {shown}: spec.config: {}; correct it with: {edit}",
-                cni::error::one_line(&error.msg, 120)
-            ),
-        )
-    })?;
-    config.strip_runtime_keys();
-    check_types(conf, &config, shown)?;
-    Ok(config)
+/// One delegate of the pod's own selection.
+///
+/// # Errors
+/// `ISOLATION`, `INTERFACE_TAKEN`, `NAD_INVALID`, `NAD_EMPTY`, `PLUGIN_REFUSED`, and those of [`equip`]: each names
+/// the network.
+pub fn selected(
+    conf: &NetConf,
+    pod: &PodRef,
+    sandbox: &str,
+    selection: &Selection,
+    definition: Network,
+    interfaces: &mut Interfaces,
+    devices: &mut Devices,
+) -> Result<Delegate> {
+    check_isolation(conf, pod, &definition.namespace, &definition.shown(), false)?;
+    let ifname = interfaces.next(selection.interface.as_deref(), &definition.shown())?;
+    let resource = definition.resource().map(str::to_owned);
+    let mut delegate = Delegate::plain(source::of_definition(conf, definition)?, ifname);
+    equip::equip(&mut delegate, &selection.requests, resource.as_deref(), devices, conf, sandbox)?;
+    Ok(delegate)
 }
 
 /// Refuses what must not run as a delegate.
@@ -126,9 +151,20 @@ pub fn check_types(conf: &NetConf, config: &NetworkConfig, shown: &str) -> Resul
     Ok(())
 }
 
-fn check_isolation(conf: &NetConf, pod: &PodRef, namespace: &str, shown: &str) -> Result<()> {
+/// `own_place`: definitions of `multusNamespace` are the operator's offer, as for the default network.
+///
+/// # Errors
+/// `ISOLATION` names the namespaces that are open.
+pub fn check_isolation(
+    conf: &NetConf,
+    pod: &PodRef,
+    namespace: &str,
+    shown: &str,
+    own_place: bool,
+) -> Result<()> {
     let allowed = !conf.namespace_isolation
         || namespace == pod.namespace
+        || (own_place && namespace == conf.multus_namespace)
         || conf.global_namespaces.iter().any(|name| name == namespace);
     if allowed {
         return Ok(());

@@ -1,149 +1,76 @@
-//! The verbs a runtime calls, each readable top-down.
+//! The verbs a runtime calls, each readable top-down. GC is in [`crate::gc`].
 
-use std::time::{Duration, Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use cni::{
     chain::{Attachment, Runner, Watcher},
     config::NetworkConfig,
     env::Request,
     error::{Error, code},
-    process::TERM_GRACE,
-    raw,
     result::CniResult,
     version,
 };
 
-use serde::Deserialize;
-
 use crate::{
     attach,
-    cluster::{Cluster, EventRequest, NetworkRef, PodRef, PublishRequest, ResolveRequest},
+    cluster::{Cluster, ClusterError, EventRequest, PodRef, PublishRequest},
     detach,
     error::{self, Fault, Result},
-    journal::{Journal, JournalError, Record, boot_id},
-    lock::SandboxLock,
-    netconf::NetConf,
-    network_status,
-    pod::{self, Asks},
+    journal::{Journal, JournalError, boot_id},
+    lock::{GcLock, SandboxLock},
+    netconf::{NetConf, StatusPolicy},
+    netns, network_status,
+    plan::{self, Plan},
+    pod::{self, Asks, Wish},
     primary,
-    resolve::{self, Delegate},
-    selection,
+    record::{self, Phase, Record},
 };
 
 /// STATUS is part of kubelet's own status call; it has to be quick even when a delegate is not.
 const STATUS_DEADLINE: Duration = Duration::from_millis(800);
+/// How long a delegate may take to end after SIGTERM.
+const GRACE: Duration = cni::process::TERM_GRACE;
 
 /// ADD: attaches the primary and every network that the pod asks for, or nothing.
 ///
 /// # Errors
 /// One line that says what to do; a delegate's failure keeps the delegate's code.
-pub fn add(request: &Request, cluster: &dyn Cluster) -> Result<CniResult> {
-    let conf = NetConf::parse(&request.config)?;
+pub fn add(request: &Request, conf: &NetConf, cluster: &dyn Cluster) -> Result<CniResult> {
     let deadline = Instant::now() + conf.add_deadline;
-    let pod = pod::of(request);
-    let config = primary::load(&conf)?;
-    let primary = Delegate {
-        network: config.name.clone(),
-        config,
-        ifname: request.ifname.clone(),
-        capability_args: runtime_config(request)?,
-        primary: true,
-    };
-    let asks = pod::asks(request);
-    let Some(pod) = pod.filter(|_| asks != Ok(Asks::Nothing)) else {
-        return add_plain(request, &conf, primary, deadline);
-    };
-    let outcome = asks.and_then(|asks| with_networks(request, &conf, cluster, &pod, asks, primary, deadline));
-    if let Err(fault) = &outcome {
+    primary::await_ready(conf)?;
+    let outcome = plan::plan(request, conf, cluster)
+        .and_then(|plan| attach_all(request, conf, cluster, &plan, deadline));
+    // A plain pod's failure is the runtime's to tell: it must not depend on us in any way.
+    let plain = pod::asks(request).is_ok_and(|asks| asks == Asks::For(Wish::default()));
+    if let (Err(fault), Some(pod), false) = (&outcome, pod::of(request), plain) {
         tell(cluster, &pod, fault);
     }
     outcome
 }
 
-fn add_plain(request: &Request, conf: &NetConf, primary: Delegate, deadline: Instant) -> Result<CniResult> {
-    let journal = Journal::plain(&conf.run_dir);
-    attach_all(request, conf, &journal, vec![primary], deadline, |_, _| Ok(()))
-}
-
-fn with_networks(
-    request: &Request,
-    conf: &NetConf,
-    cluster: &dyn Cluster,
-    pod: &PodRef,
-    asks: Asks,
-    primary: Delegate,
-    deadline: Instant,
-) -> Result<CniResult> {
-    let text = match asks {
-        Asks::Networks(text) => text,
-        Asks::Nothing => return add_plain(request, conf, primary, deadline),
-        Asks::Unknown => match ask_for_annotations(request, cluster, pod)? {
-            Asks::Networks(text) => text,
-            _ => return add_plain(request, conf, primary, deadline),
-        },
-    };
-    let selections = selection::parse(&text, &pod.namespace)?;
-    let wanted: Vec<NetworkRef> = selections.iter().map(|selection| selection.network.clone()).collect();
-    let answer = cluster.resolve(&ask(request, pod, wanted, false))?;
-    let mut delegates = resolve::secondary(conf, pod, &request.ifname, &selections, &answer.networks)?;
-    delegates.insert(0, primary);
-    let journal = Journal::durable(&conf.state_dir);
-    attach_all(request, conf, &journal, delegates, deadline, |delegates, results| {
-        let status = status_text(delegates, results)?;
-        cluster.publish(&PublishRequest {
-            pod: pod.clone(),
-            sandbox: request.container_id.clone(),
-            status,
-        })?;
-        Ok(())
-    })
-}
-
-fn ask_for_annotations(request: &Request, cluster: &dyn Cluster, pod: &PodRef) -> Result<Asks> {
-    let answer = cluster.resolve(&ask(request, pod, Vec::new(), true))?;
-    let annotations = answer.annotations.ok_or_else(|| {
-        Fault::retry(
-            "DAEMON_MISMATCH",
-            "the multus daemon did not say the pod's annotations; nothing was attached",
-        )
-    })?;
-    pod::from_annotations(&annotations)
-}
-
-fn ask(
-    request: &Request,
-    pod: &PodRef,
-    selections: Vec<NetworkRef>,
-    want_annotations: bool,
-) -> ResolveRequest {
-    ResolveRequest {
-        pod: pod.clone(),
-        sandbox: request.container_id.clone(),
-        selections,
-        want_annotations,
-        ..ResolveRequest::default()
-    }
-}
-
-/// Attaches under the sandbox's lock; `finish` is the last step, and its failure undoes everything.
+/// Attaches under the sandbox's lock; a failure of any step undoes all.
 fn attach_all(
     request: &Request,
     conf: &NetConf,
-    journal: &Journal,
-    delegates: Vec<Delegate>,
+    cluster: &dyn Cluster,
+    plan: &Plan,
     deadline: Instant,
-    finish: impl FnOnce(&[Delegate], &[CniResult]) -> Result<()>,
 ) -> Result<CniResult> {
     let lock = SandboxLock::acquire(&conf.run_dir, &request.container_id, deadline)?;
-    for known in [Journal::durable(&conf.state_dir), Journal::plain(&conf.run_dir)] {
-        if known.knows(&request.container_id) {
-            return Err(Fault::new(
-                error::ALREADY_ATTACHED,
-                "ALREADY_ATTACHED",
-                "this sandbox has been attached before; call DEL first",
-            ));
-        }
+    // A plain pod's only network is collected by the runtime's own list.
+    let _no_gc = if plan.beyond_primary { Some(GcLock::shared(&conf.run_dir, deadline)?) } else { None };
+    if journals(conf).iter().any(|journal| journal.knows(&request.container_id)) {
+        return Err(Fault::new(
+            error::ALREADY_ATTACHED,
+            "ALREADY_ATTACHED",
+            "this sandbox has been attached before; call DEL first",
+        ));
     }
+    let journal =
+        if plan.beyond_primary { Journal::durable(&conf.state_dir) } else { Journal::plain(&conf.run_dir) };
     let mut record = Record {
         sandbox: request.container_id.clone(),
         pod: pod::of(request),
@@ -154,32 +81,40 @@ fn attach_all(
         failing_since: None,
         attachments: Vec::new(),
     };
-    let runner = Runner { path: &request.path, deadline, grace: TERM_GRACE, watcher: &lock };
-    let results = attach::attach(&runner, journal, &mut record, &delegates)?;
-    let outcome = finish(&delegates, &results).and_then(|()| {
-        let first =
-            results.first().ok_or_else(|| Fault::io("NO_RESULT", "the primary network gave no result"))?;
-        first.convert(&request.cni_version).map_err(|error| {
-            Fault::new(error.code, "RESULT_UNUSABLE", format!("the primary's result: {}", error.msg))
-        })
-    });
-    outcome.inspect_err(|_| attach::undo(&runner, journal, &mut record))
+    let path = plugin_path(request, conf);
+    let runner = Runner { path: &path, deadline, grace: GRACE, watcher: &lock };
+    attach::attach(&runner, &journal, &mut record, &plan.delegates)?;
+    let outcome = publish(conf, cluster, plan, &record).and_then(|()| answer(request, &record));
+    outcome.inspect_err(|_| attach::undo(&runner, &journal, &mut record))
 }
 
-fn status_text(delegates: &[Delegate], results: &[CniResult]) -> Result<String> {
-    let mut entries = Vec::new();
-    for (delegate, result) in delegates.iter().zip(results) {
-        let unusable = |error: Error| {
-            Fault::new(
-                error.code,
-                "RESULT_UNUSABLE",
-                format!("network {}: its result: {}", delegate.network, error.msg),
-            )
-        };
-        let typed = result.typed().map_err(unusable)?;
-        entries.extend(network_status::entries(&delegate.network, delegate.primary, &typed));
+/// The status of a pod with more than its primary is published before the pod starts.
+fn publish(conf: &NetConf, cluster: &dyn Cluster, plan: &Plan, record: &Record) -> Result<()> {
+    let Some(pod) = record.pod.as_ref().filter(|_| plan.beyond_primary) else { return Ok(()) };
+    let status = network_status::of(record).map_err(|error| {
+        Fault::new(error.code, "RESULT_UNUSABLE", format!("a network's result: {}", error.msg))
+    })?;
+    let published =
+        cluster.publish(&PublishRequest { pod: pod.clone(), sandbox: record.sandbox.clone(), status });
+    match published {
+        Err(error) if conf.status_policy == StatusPolicy::BestEffort => {
+            log::warn!("the network status of {}/{} comes later: {error}", pod.namespace, pod.name);
+            Ok(())
+        }
+        other => other.map_err(|error: ClusterError| error.into()),
     }
-    network_status::text(&entries).map_err(|error| Fault::io("STATUS_TEXT", error.to_string()))
+}
+
+/// The primary's result, in the version that the runtime speaks.
+fn answer(request: &Request, record: &Record) -> Result<CniResult> {
+    let first = record.attachments.first();
+    let unusable = |error: Error| {
+        Fault::new(error.code, "RESULT_UNUSABLE", format!("the primary's result: {}", error.msg))
+    };
+    let result = first.map(|first| first.result(&request.cni_version)).transpose().map_err(unusable)?;
+    let result =
+        result.flatten().ok_or_else(|| Fault::io("NO_RESULT", "the primary network gave no result"))?;
+    result.convert(&request.cni_version).map_err(unusable)
 }
 
 /// The pod's owner reads events, not logs; a daemon that is away cannot write one, the runtime then does.
@@ -199,12 +134,12 @@ fn tell(cluster: &dyn Cluster, pod: &PodRef, fault: &Fault) {
 ///
 /// # Errors
 /// Only what is worth another try; a sandbox nobody knows is detached already.
-pub fn del(request: &Request) -> Result<()> {
-    let conf = NetConf::parse(&request.config)?;
+pub fn del(request: &Request, conf: &NetConf) -> Result<()> {
     let deadline = Instant::now() + conf.del_deadline;
     let lock = SandboxLock::acquire(&conf.run_dir, &request.container_id, deadline)?;
-    let runner = Runner { path: &request.path, deadline, grace: TERM_GRACE, watcher: &lock };
-    for journal in [Journal::durable(&conf.state_dir), Journal::plain(&conf.run_dir)] {
+    let path = plugin_path(request, conf);
+    let runner = Runner { path: &path, deadline, grace: GRACE, watcher: &lock };
+    for journal in journals(conf) {
         match journal.read(&request.container_id) {
             Ok(None) => {}
             Ok(Some(mut record)) => {
@@ -225,13 +160,13 @@ pub fn del(request: &Request) -> Result<()> {
             Err(error) => return Err(Fault::io("JOURNAL_FAILED", error.to_string())),
         }
     }
-    del_unrecorded(request, &conf, &runner)
+    del_unrecorded(request, conf, &runner)
 }
 
 /// Nothing is known of the sandbox: the primary of now, with the result the runtime kept, is all there is to undo.
 fn del_unrecorded(request: &Request, conf: &NetConf, runner: &Runner<'_>) -> Result<()> {
-    let config = match primary::load(conf) {
-        Ok(config) => config,
+    let config = match primary::load_local(conf) {
+        Ok(source) => source.config,
         Err(fault) => {
             log::warn!(
                 "sandbox {} is unknown and the primary cannot be asked: {}",
@@ -249,94 +184,71 @@ fn del_unrecorded(request: &Request, conf: &NetConf, runner: &Runner<'_>) -> Res
 ///
 /// # Errors
 /// The first delegate's error.
-pub fn check(request: &Request) -> Result<()> {
-    let conf = NetConf::parse(&request.config)?;
+pub fn check(request: &Request, conf: &NetConf) -> Result<()> {
     let deadline = Instant::now() + conf.del_deadline;
     let lock = SandboxLock::acquire(&conf.run_dir, &request.container_id, deadline)?;
-    let runner = Runner { path: &request.path, deadline, grace: TERM_GRACE, watcher: &lock };
-    for journal in [Journal::durable(&conf.state_dir), Journal::plain(&conf.run_dir)] {
-        let Some(record) = journal
-            .read(&request.container_id)
-            .map_err(|error| Fault::io("JOURNAL_FAILED", error.to_string()))?
-        else {
-            continue;
-        };
-        for attachment in &record.attachments {
-            let call = record.call(attachment);
-            let checked = attachment.config().and_then(|config| {
-                let previous = attachment.result(&config.cni_version)?;
-                // CHECK came with 0.4.0; an older network of the pod has nothing to say.
-                if version::at_least(&config.cni_version, "0.4.0") {
-                    runner.check(&config, &call, previous.as_ref())
-                } else {
-                    Ok(())
-                }
-            });
-            checked.map_err(|error| {
-                Fault::new(
-                    error.code,
-                    "CHECK_FAILED",
-                    format!("network {} ({}): {}", attachment.network, attachment.ifname, error.msg),
-                )
-            })?;
-        }
-        return Ok(());
+    let path = plugin_path(request, conf);
+    let runner = Runner { path: &path, deadline, grace: GRACE, watcher: &lock };
+    for journal in journals(conf) {
+        let read = journal.read(&request.container_id);
+        let record = read.map_err(|error| Fault::io("JOURNAL_FAILED", error.to_string()))?;
+        let Some(record) = record else { continue };
+        return record.attachments.iter().try_for_each(|attachment| check_one(&runner, &record, attachment));
     }
-    let config = primary::load(&conf)?;
+    let config = primary::load_local(conf)?.config;
     let previous = previous_result(request, &config)?;
     with_attachment(request, |attachment| runner.check(&config, attachment, previous.as_ref()))
+}
+
+fn check_one(runner: &Runner<'_>, record: &Record, attachment: &record::Attachment) -> Result<()> {
+    let failed = |error: Error| {
+        Fault::new(
+            error.code,
+            "CHECK_FAILED",
+            format!("network {} ({}): {}", attachment.network, attachment.ifname, error.msg),
+        )
+    };
+    if attachment.phase != Phase::Attached {
+        return Err(failed(Error::new(code::INTERNAL, "it is not attached; the pod has to be made anew")));
+    }
+    let config = attachment.config().map_err(failed)?;
+    let previous = attachment.result(&config.cni_version).map_err(failed)?;
+    if version::at_least(&config.cni_version, "0.4.0") {
+        return runner.check(&config, &record.call(attachment), previous.as_ref()).map_err(failed);
+    }
+    // CHECK came with 0.4.0; of an older network it can be said whether its interface is there.
+    let names_it = previous.map(|result| result.typed()).transpose().map_err(failed)?.unwrap_or_default();
+    let expected =
+        names_it.interfaces.iter().any(|one| one.name == attachment.ifname && !one.sandbox.is_empty());
+    let there = netns::has_interface(Path::new(&record.netns), &attachment.ifname).map_err(|error| {
+        failed(Error::new(code::UNKNOWN_CONTAINER, format!("entering {}: {error}", record.netns)))
+    })?;
+    if expected && !there {
+        return Err(failed(Error::new(code::INTERNAL, "the pod has lost this interface")));
+    }
+    Ok(())
 }
 
 /// STATUS: the primary's own answer, and its readiness indicator; never the daemon's.
 ///
 /// # Errors
 /// Code 50 when the primary's config or indicator is missing, else the primary's own code.
-pub fn status(request: &Request) -> Result<()> {
-    let conf = NetConf::parse(&request.config)?;
-    let config = primary::load(&conf).map_err(|fault| Fault { code: code::NOT_AVAILABLE, ..fault })?;
+pub fn status(request: &Request, conf: &NetConf) -> Result<()> {
+    let unavailable = |fault| Fault { code: code::NOT_AVAILABLE, ..fault };
+    primary::ready(conf).map_err(unavailable)?;
+    let config = primary::load_local(conf).map_err(unavailable)?.config;
+    let path = plugin_path(request, conf);
     let deadline = Instant::now() + STATUS_DEADLINE;
-    // Nothing is undone by waiting for a plugin that hangs.
-    let runner = Runner { path: &request.path, deadline, grace: Duration::ZERO, watcher: &Unwatched };
+    let runner = Runner { path: &path, deadline, grace: Duration::ZERO, watcher: &Unwatched };
     runner.status(&config).map_err(|error| {
-        Fault::new(error.code, "PRIMARY_STATUS", format!("primary network {}: {}", config.name, error.msg))
+        // A primary that does not answer in time is not available; its own word keeps its code.
+        let code = if error.code == code::TRY_AGAIN_LATER { code::NOT_AVAILABLE } else { error.code };
+        Fault::new(code, "PRIMARY_STATUS", format!("primary network {}: {}", config.name, error.msg))
     })
 }
 
-/// GC: hands the runtime's list of valid attachments to the primary.
-///
-/// # Errors
-/// The primary's own.
-pub fn gc(request: &Request) -> Result<()> {
-    let conf = NetConf::parse(&request.config)?;
-    let config = primary::load(&conf)?;
-    let valid = valid_attachments(request)?;
-    let deadline = Instant::now() + conf.del_deadline;
-    let runner = Runner { path: &request.path, deadline, grace: TERM_GRACE, watcher: &Unwatched };
-    runner.gc(&config, &valid).map_err(|error| {
-        Fault::new(error.code, "PRIMARY_GC", format!("primary network {}: {}", config.name, error.msg))
-    })
-}
-
-/// The runtime's list of what lives (CNI 1.1.0, "GC"): container id and interface name.
-fn valid_attachments(request: &Request) -> Result<Vec<(String, String)>> {
-    #[derive(Deserialize)]
-    struct Valid {
-        #[serde(rename = "containerID")]
-        container_id: String,
-        ifname: String,
-    }
-    let key = "cni.dev/valid-attachments";
-    let listed = request
-        .config
-        .get_as::<Vec<Valid>>(key)
-        .map_err(|error| Fault::invalid("GC_LIST", format!("{key}: {}", error.msg)))?;
-    let listed = listed.ok_or_else(|| {
-        Fault::invalid("GC_LIST", format!("the runtime gave no {key}; nothing was removed"))
-    })?;
-    Ok(listed.into_iter().map(|valid| (valid.container_id, valid.ifname)).collect())
-}
-
-struct Unwatched;
+/// Runs beside no sandbox of its own, so there is nothing to note.
+pub(crate) struct Unwatched;
 
 impl Watcher for Unwatched {
     fn started(&self, _pid: i32, _start_time: u64) -> std::result::Result<(), Error> {
@@ -346,11 +258,21 @@ impl Watcher for Unwatched {
     fn ended(&self, _pid: i32) {}
 }
 
+/// Where the record of a sandbox may be.
+pub(crate) fn journals(conf: &NetConf) -> [Journal; 2] {
+    [Journal::durable(&conf.state_dir), Journal::plain(&conf.run_dir)]
+}
+
+/// `binDir` goes before the folders of the runtime.
+pub(crate) fn plugin_path(request: &Request, conf: &NetConf) -> Vec<PathBuf> {
+    conf.bin_dir.iter().chain(&request.path).cloned().collect()
+}
+
 fn with_attachment(
     request: &Request,
     call: impl FnOnce(&Attachment<'_>) -> std::result::Result<(), Error>,
 ) -> Result<()> {
-    let (args, capability_args) = (args_text(request), runtime_config(request)?);
+    let (args, capability_args) = (args_text(request), plan::runtime_config(request)?);
     let attachment = Attachment {
         container_id: &request.container_id,
         netns: request.netns.as_deref(),
@@ -370,14 +292,6 @@ fn previous_result(request: &Request, config: &NetworkConfig) -> Result<Option<C
     result.map(Some).map_err(|error| {
         Fault::new(error.code, "PREV_RESULT", format!("the runtime's prevResult: {}", error.msg))
     })
-}
-
-fn runtime_config(request: &Request) -> Result<raw::Object> {
-    request
-        .config
-        .get_as::<raw::Object>("runtimeConfig")
-        .map(Option::unwrap_or_default)
-        .map_err(|error| Fault::invalid("NETCONF_INVALID", format!("runtimeConfig: {}", error.msg)))
 }
 
 fn args_text(request: &Request) -> String {

@@ -1,6 +1,6 @@
 //! Whatever users, files and the wire hold: an answer or a fault of one short line, never a panic.
 
-use meta::{journal::Journal, netconf::NetConf, pod, selection};
+use meta::{journal::Journal, netconf::NetConf, selection};
 use proptest::prelude::*;
 
 /// Texts near the grammar of the networks annotation, where the mistakes are.
@@ -15,7 +15,7 @@ fn annotation() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn an_annotation_gives_selections_that_are_safe_or_one_line(text in annotation()) {
-        match selection::parse(&text, "demo") {
+        match selection::parse(&text, "demo", false) {
             Ok(selections) => {
                 prop_assert!(selections.len() <= selection::MAX_NETWORKS);
                 for chosen in selections {
@@ -53,7 +53,7 @@ proptest! {
 #[test]
 fn the_common_forms_mean_what_the_standard_says() {
     let chosen = |text: &str| -> Vec<(String, String, Option<String>)> {
-        let selections = selection::parse(text, "demo").expect(text);
+        let selections = selection::parse(text, "demo", false).expect(text);
         selections.into_iter().map(|s| (s.network.namespace, s.network.name, s.interface)).collect()
     };
     let one = |namespace: &str, name: &str, interface: Option<&str>| {
@@ -70,11 +70,4 @@ fn the_common_forms_mean_what_the_standard_says() {
         [one("demo", "a", None), one("demo", "a", None)],
         "the same network twice is two attachments"
     );
-}
-
-#[test]
-fn a_default_network_annotation_is_refused_and_not_ignored() {
-    let annotations = [(pod::DEFAULT_NETWORK.to_owned(), "x".to_owned())].into();
-    let fault = pod::from_annotations(&annotations).expect_err("it replaces the primary");
-    assert_eq!((fault.code, fault.slug.as_str()), (7, "DEFAULT_NETWORK_UNSUPPORTED"));
 }

@@ -118,7 +118,8 @@ impl Daemon {
 
 impl Cluster for Daemon {
     fn resolve(&self, request: &ResolveRequest) -> Result<ResolveResponse, ClusterError> {
-        self.call("/v1/resolve", request, self.wait, ANSWER_WITHIN)
+        let wait = if request.at_once { Duration::ZERO } else { self.wait };
+        self.call("/v1/resolve", request, wait, ANSWER_WITHIN)
     }
 
     fn publish(&self, request: &PublishRequest) -> Result<(), ClusterError> {

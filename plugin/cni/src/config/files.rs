@@ -37,7 +37,13 @@ impl NetworkConfig {
         Ok(config)
     }
 
-    fn add_folder(&mut self, folder: &Path) -> Result<(), Error> {
+    /// Appends the plugins of the files `*.conf` of a folder, in the order of their names. A folder that does not
+    /// exist has none.
+    ///
+    /// # Errors
+    /// Code 5 when a file cannot be read, code 6 or 7 when it holds no object; the message names the file. The
+    /// plugins are not checked, as [`NetworkConfig::parse`] would.
+    pub fn add_folder(&mut self, folder: &Path) -> Result<(), Error> {
         for file in files_with(folder, &["conf"])? {
             self.plugins.push(Object::parse(&read_capped(&file)?).map_err(|e| at(&file, e))?);
         }

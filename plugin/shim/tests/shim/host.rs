@@ -143,6 +143,8 @@ impl Host {
             .env("CNI_CONTAINERID", "sandbox1")
             .env("CNI_NETNS", format!("/proc/{}/ns/net", std::process::id()))
             .env("CNI_IFNAME", "eth0")
+            // The delegates only record, so the test's own namespace can stand for the pod's.
+            .env("CNI_NETNS_OVERRIDE", "1")
             .env("CNI_PATH", self.plugins.bin())
             .env("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=demo;K8S_POD_NAME=pod;K8S_POD_UID=u1")
             .stdin(Stdio::piped())
