@@ -131,8 +131,10 @@ impl Host {
     }
 
     pub(crate) fn start(&self, command: &str, runtime_config: &Value) -> Child {
+        // These verbs came with 1.1.0; a runtime does not call older configs with them.
+        let version = if matches!(command, "STATUS" | "GC") { "1.1.0" } else { "1.0.0" };
         let mut config = json!({
-            "cniVersion": "1.0.0", "name": "cluster", "type": "multus-shim",
+            "cniVersion": version, "name": "cluster", "type": "multus-shim",
             "clusterNetwork": self.root("net.d/10-primary.conflist"),
             "stateDir": self.root("state"), "runDir": self.root("run"), "runtimeConfig": runtime_config,
         });
