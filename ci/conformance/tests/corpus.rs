@@ -1,0 +1,127 @@
+//! Every case of the corpus through `multus-shim` with its daemon and through `multus`: one line for each, as
+//! other test programs print them. `cargo test -p conformance --test corpus -- WORDS` runs those whose name has
+//! the words.
+
+use std::{collections::BTreeSet, process::ExitCode};
+
+use anyhow::{Context, Result};
+use conformance::{
+    api,
+    corpus::{self, Instance},
+    session::Session,
+    subject::Subject,
+};
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let list = std::env::args().any(|word| word == "--list");
+    match corpus::load() {
+        Ok(instances) if list => {
+            instances.iter().for_each(|instance| println!("{}: test", instance.name));
+            ExitCode::SUCCESS
+        }
+        Ok(instances) => {
+            let chosen = |instance: &Instance| words.iter().all(|word| instance.name.contains(word));
+            run(instances.into_iter().filter(chosen).collect())
+        }
+        Err(error) => {
+            println!("the corpus cannot be read: {error:#}");
+            println!("test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(instances: Vec<Instance>) -> ExitCode {
+    let mut tally = Tally::default();
+    if let Some(reason) = cannot_run() {
+        tally.skip("corpus", &reason);
+    } else if let Err(error) = run_all(&instances, &mut tally) {
+        tally.count("corpus", Err(format!("{error:#}")));
+    }
+    tally.report()
+}
+
+fn cannot_run() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("network namespaces need root".to_owned());
+    }
+    api::missing()
+}
+
+fn run_all(instances: &[Instance], tally: &mut Tally) -> Result<()> {
+    let session = Session::start()?;
+    let shim = Subject::shim(&session.api, &session.subfolder("shim")?).context("multus-shim")?;
+    let mut subjects = vec![shim];
+    if Subject::has_thin() {
+        subjects.push(Subject::thin(&session.api, &session.subfolder("thin")?).context("multus")?);
+    } else {
+        tally.skip("corpus through multus", "there is no thin binary yet");
+    }
+    for subject in &subjects {
+        for (number, instance) in instances.iter().enumerate() {
+            let name = format!("{}/{}", subject.name, instance.name);
+            let outcome = match session.run(subject, instance, number) {
+                Ok(found) if found.is_empty() => Ok(()),
+                Ok(found) => Err(found.iter().map(|d| format!("  {d}")).collect::<Vec<_>>().join("\n")),
+                Err(error) => Err(format!("  {error:#}")),
+            };
+            match (&outcome, &instance.case.not_yet) {
+                (Err(_), Some(why)) => {
+                    tally.skip(&format!("{}/{}/{}", subject.name, instance.file, instance.case.name), why);
+                }
+                (Ok(()), Some(_)) => {
+                    println!("{name}: holds now; take `not-yet` away");
+                    tally.count(&name, outcome);
+                }
+                _ => tally.count(&name, outcome),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: Vec<(String, String)>,
+    skipped: BTreeSet<String>,
+}
+
+impl Tally {
+    fn count(&mut self, name: &str, outcome: Result<(), String>) {
+        match outcome {
+            Ok(()) => {
+                println!("test {name} ... ok");
+                self.passed += 1;
+            }
+            Err(why) => {
+                println!("test {name} ... FAILED");
+                self.failed.push((name.to_owned(), why));
+            }
+        }
+    }
+
+    /// Once for each name, whatever number of its instances is skipped.
+    fn skip(&mut self, name: &str, reason: &str) {
+        if self.skipped.insert(name.to_owned()) {
+            println!("test {name} ... ok");
+            println!("SKIPPED {name}: {reason}");
+            // As other tests do: a skipped one has passed, and the line above takes that back.
+            self.passed += 1;
+        }
+    }
+
+    fn report(self) -> ExitCode {
+        for (name, why) in &self.failed {
+            println!("\n---- {name}\n{why}");
+        }
+        let word = if self.failed.is_empty() { "ok" } else { "FAILED" };
+        println!(
+            "\ntest result: {word}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out",
+            self.passed,
+            self.failed.len()
+        );
+        if self.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
