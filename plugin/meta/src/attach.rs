@@ -11,6 +11,7 @@ use crate::{
     netns,
     record::{self, Phase, Record},
     resolve::Delegate,
+    routes::{self, Cidr},
 };
 
 /// Attaches the delegates, moves default routes as they ask, and notes their results in the record.
@@ -23,12 +24,9 @@ pub fn attach(
     journal: &Journal,
     record: &mut Record,
     delegates: &[Delegate],
+    cluster_cidrs: &[Cidr],
 ) -> Result<()> {
     delegates.iter().try_for_each(|delegate| refuse_missing(runner, delegate))?;
-    if let Some(delegate) = delegates.iter().find(|delegate| delegate.default_route.is_some()) {
-        let why = format!("network {}: default-route is not served by this build", delegate.network);
-        return Err(Fault::invalid("SELECTION_UNSUPPORTED", why));
-    }
     record.attachments = delegates
         .iter()
         .map(|delegate| record::Attachment::planned(delegate, &record.args))
@@ -43,6 +41,7 @@ pub fn attach(
         results.push(one(runner, journal, record, position, delegate)?);
         Ok(())
     });
+    let outcome = outcome.and_then(|()| move_default_routes(journal, record, &results, cluster_cidrs));
     outcome.inspect_err(|_| undo(runner, journal, record))
 }
 
@@ -98,7 +97,10 @@ fn one(
             let file = files.of_attachment.display();
             Fault::io(
                 "DEVICE_INFO_FAILED",
-                format!("network {}: its device file {file}: {error}", delegate.network),
+                format!(
+                    "network {}: its device file {file}: {error}; remove what is in its place",
+                    delegate.network
+                ),
             )
         })?;
     }
@@ -127,6 +129,35 @@ fn one(
     Ok(result)
 }
 
+/// Where a network asks for the default route, the others lose theirs: in the pod and in what is noted of them, so
+/// that a CHECK compares with what is.
+fn move_default_routes(
+    journal: &Journal,
+    record: &mut Record,
+    results: &[CniResult],
+    cluster_cidrs: &[Cidr],
+) -> Result<()> {
+    if record.attachments.iter().all(|attachment| attachment.default_route.is_none()) {
+        return Ok(());
+    }
+    let attached: Vec<routes::Attached<'_>> = record
+        .attachments
+        .iter()
+        .zip(results)
+        .map(|(attachment, result)| routes::Attached {
+            ifname: &attachment.ifname,
+            request: attachment.default_route.as_deref(),
+            primary: attachment.primary,
+            result,
+        })
+        .collect();
+    let settled = routes::settle(Path::new(&record.netns), &attached, cluster_cidrs)?;
+    for (attachment, result) in record.attachments.iter_mut().zip(&settled) {
+        attachment.attached(result).map_err(unrecorded)?;
+    }
+    note(journal, record)
+}
+
 /// A plugin that is not there could not be detached either: refuse before anything is attached.
 fn refuse_missing(runner: &Runner<'_>, delegate: &Delegate) -> Result<()> {
     for plugin in &delegate.config.plugins {
@@ -148,7 +179,10 @@ fn refuse_taken(sandbox_netns: &str, delegate: &Delegate) -> Result<()> {
     let taken = netns::has_interface(Path::new(sandbox_netns), &delegate.ifname).map_err(|error| {
         Fault::retry(
             "NETNS_UNREADABLE",
-            format!("network {}: entering {sandbox_netns}: {error}", delegate.network),
+            format!(
+                "network {}: entering {sandbox_netns}: {error}; the runtime makes a new sandbox",
+                delegate.network
+            ),
         )
     })?;
     if taken {
@@ -171,5 +205,10 @@ fn advice(delegate: &Delegate) -> String {
 }
 
 fn unrecorded(error: JournalError) -> Fault {
-    Fault::io("JOURNAL_FAILED", format!("nothing is attached that could not be detached later: {error}"))
+    Fault::io(
+        "JOURNAL_FAILED",
+        format!(
+            "nothing is attached that could not be detached later: {error}; is the disk full or read-only?"
+        ),
+    )
 }

@@ -57,8 +57,15 @@ impl SandboxLock {
     pub fn acquire(run_dir: &Path, sandbox: &str, deadline: Instant) -> Result<Self> {
         let dir = run_dir.join("lock");
         let path = dir.join(sandbox);
-        let failed =
-            |error: io::Error| Fault::io("LOCK_FAILED", format!("lock file {}: {error}", path.display()));
+        let failed = |error: io::Error| {
+            Fault::io(
+                "LOCK_FAILED",
+                format!(
+                    "lock file {}: {error}; make its folder usable, a plain tmpfs is enough",
+                    path.display()
+                ),
+            )
+        };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
         let lock = loop {
             let file = open(&path).map_err(failed)?;
@@ -137,8 +144,15 @@ impl GcLock {
 
     fn take(run_dir: &Path, deadline: Instant, how: FlockArg) -> Result<Self> {
         let path = run_dir.join("gc.lock");
-        let failed =
-            |error: io::Error| Fault::io("LOCK_FAILED", format!("lock file {}: {error}", path.display()));
+        let failed = |error: io::Error| {
+            Fault::io(
+                "LOCK_FAILED",
+                format!(
+                    "lock file {}: {error}; make its folder usable, a plain tmpfs is enough",
+                    path.display()
+                ),
+            )
+        };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir).map_err(failed)?;
         let mut file = open(&path).map_err(failed)?;
         loop {
@@ -178,7 +192,13 @@ fn wait_for(file: File, deadline: Instant, path: &Path) -> Result<Flock<File>> {
         Ok(lock) => return Ok(lock),
         Err((file, nix::errno::Errno::EWOULDBLOCK)) => file,
         Err((_, error)) => {
-            return Err(Fault::io("LOCK_FAILED", format!("lock file {}: {error}", path.display())));
+            return Err(Fault::io(
+                "LOCK_FAILED",
+                format!(
+                    "lock file {}: {error}; make its folder usable, a plain tmpfs is enough",
+                    path.display()
+                ),
+            ));
         }
     };
     let holder = read_note(&file);
@@ -193,9 +213,10 @@ fn wait_for(file: File, deadline: Instant, path: &Path) -> Result<Flock<File>> {
     let wait = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     match receiver.recv_timeout(wait) {
         Ok(Ok(lock)) => Ok(lock),
-        Ok(Err((_, error))) => {
-            Err(Fault::io("LOCK_FAILED", format!("lock file {}: {error}", path.display())))
-        }
+        Ok(Err((_, error))) => Err(Fault::io(
+            "LOCK_FAILED",
+            format!("lock file {}: {error}; make its folder usable, a plain tmpfs is enough", path.display()),
+        )),
         Err(_) => Err(Fault::retry(
             "SANDBOX_BUSY",
             format!(

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     error::{Fault, Result},
     logging,
+    routes::{self, Cidr},
 };
 
 /// Newest layout of our plugin entry that this build understands.
@@ -111,6 +112,8 @@ pub struct NetConf {
     pub allowed_plugins: Vec<String>,
     /// Refuse what the specifications forbid and Go Multus lets pass.
     pub strict: bool,
+    /// Destinations that stay reachable through the primary when another network has the default route.
+    pub cluster_cidrs: Vec<Cidr>,
     /// What becomes of a pod whose status cannot be published.
     pub status_policy: StatusPolicy,
     /// How long an ADD waits for the daemon's socket.
@@ -175,6 +178,7 @@ impl NetConf {
             global_namespaces,
             allowed_plugins: entry.or("allowedPlugins", Vec::new())?,
             strict: entry.or("strict", false)?,
+            cluster_cidrs: routes::destinations("clusterCIDRs", &entry.or("clusterCIDRs", Vec::new())?)?,
             status_policy: entry.status_policy()?,
             daemon_wait: seconds("daemonWaitSeconds", 10)?,
             readiness_wait: seconds("readinessWaitSeconds", 10)?,

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use cni::{error::one_line, raw};
 use serde::{Deserialize, Serialize};
 
-use crate::selection::{addresses, field};
+use crate::{
+    routes::Cidr,
+    selection::{addresses, field},
+};
 
 type Checked<T> = Result<T, String>;
 
@@ -97,8 +100,7 @@ impl Requests {
 
     fn check(&self, strict: bool) -> Checked<()> {
         for ip in &self.ips {
-            let address = ip.split('/').next().unwrap_or_default();
-            address.parse::<IpAddr>().map_err(|_| format!("ips: {:?} is no IP address", one_line(ip, 60)))?;
+            ip.parse::<Cidr>().map_err(|_| format!("ips: {:?} is no IP address", one_line(ip, 60)))?;
         }
         if let Some(mac) = &self.mac {
             check_hardware("mac", mac, if strict { &[6] } else { &[6, 8, 20] })?;

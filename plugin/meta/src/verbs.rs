@@ -83,7 +83,7 @@ fn attach_all(
     };
     let path = plugin_path(request, conf);
     let runner = Runner { path: &path, deadline, grace: GRACE, watcher: &lock };
-    attach::attach(&runner, &journal, &mut record, &plan.delegates)?;
+    attach::attach(&runner, &journal, &mut record, &plan.delegates, &conf.cluster_cidrs)?;
     let outcome = publish(conf, cluster, plan, &record).and_then(|()| answer(request, &record));
     outcome.inspect_err(|_| attach::undo(&runner, &journal, &mut record))
 }

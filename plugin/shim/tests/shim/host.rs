@@ -18,6 +18,13 @@ type Script = dyn Fn(&str, &Value) -> Vec<u8> + Send + Sync;
 pub(crate) struct Host {
     pub(crate) plugins: Plugins,
     pub(crate) options: Value,
+    /// `CNI_NETNS`; the test's own namespace unless set.
+    pub(crate) netns: String,
+    /// The whole config on stdin, where it is not the usual one.
+    pub(crate) stdin: Option<String>,
+    /// Says that the test's own namespace does not stand for the pod's.
+    pub(crate) own_netns_is_an_error: bool,
+    secret: bool,
     /// Requests that reached the socket: path and body.
     pub(crate) asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
@@ -27,6 +34,10 @@ impl Host {
         let host = Self {
             plugins: Plugins::new(&["first", "second", "third"]).unwrap(),
             options: json!({ "daemonWaitSeconds": 0 }),
+            netns: format!("/proc/{}/ns/net", std::process::id()),
+            stdin: None,
+            own_netns_is_an_error: false,
+            secret: false,
             asked: Arc::default(),
         };
         fs::create_dir_all(host.root("net.d")).unwrap();
@@ -45,9 +56,19 @@ impl Host {
         fs::write(self.root("net.d/10-primary.conflist"), config.to_string()).unwrap();
     }
 
+    /// Every config of this host holds a word that no error may show.
+    pub(crate) fn secret_in_config(&mut self) {
+        self.secret = true;
+        self.options["token"] = json!("s3cret");
+        self.primary(&json!({}));
+    }
+
     /// A plugin entry that records its calls.
     pub(crate) fn delegate(&self, kind: &str, keys: &Value) -> Value {
         let mut entry = json!({"type": kind, "record": self.plugins.record_file(), "network": kind});
+        if self.secret {
+            entry["password"] = json!("s3cret");
+        }
         entry.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
         entry
     }
@@ -143,10 +164,10 @@ impl Host {
             .env_clear()
             .env("CNI_COMMAND", command)
             .env("CNI_CONTAINERID", "sandbox1")
-            .env("CNI_NETNS", format!("/proc/{}/ns/net", std::process::id()))
+            .env("CNI_NETNS", &self.netns)
             .env("CNI_IFNAME", "eth0")
             // The delegates only record, so the test's own namespace can stand for the pod's.
-            .env("CNI_NETNS_OVERRIDE", "1")
+            .env("CNI_NETNS_OVERRIDE", if self.own_netns_is_an_error { "" } else { "1" })
             .env("CNI_PATH", self.plugins.bin())
             .env("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=demo;K8S_POD_NAME=pod;K8S_POD_UID=u1")
             .stdin(Stdio::piped())
@@ -154,7 +175,8 @@ impl Host {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+        let text = self.stdin.clone().unwrap_or_else(|| config.to_string());
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         child
     }
 

@@ -267,6 +267,7 @@ fn a_wrong_key_is_named_and_no_pod_is_half_done() {
         ("systemNamespaces", json!("kube-system")),
         ("delegates", json!({})),
         ("binDir", json!("relative")),
+        ("clusterCIDRs", json!(["10.0.0.0/33"])),
         ("statusPolicy", json!("later")),
         ("namespaceIsolation", json!("yes")),
         ("daemonWaitSeconds", json!(-1)),
