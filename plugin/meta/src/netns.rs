@@ -11,12 +11,19 @@ use nix::{
 /// return from; what else the process does stays where it is.
 ///
 /// # Errors
-/// When the namespace cannot be entered, and the errors of `work`.
-pub fn inside<T: Send>(netns: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+/// When the namespace cannot be entered; then `work` was not run.
+pub fn inside<T: Send>(netns: &Path, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let (mut work, mut outcome) = (Some(work), None);
+    enter(netns, &mut || outcome = work.take().map(|work| work()))?;
+    outcome.ok_or_else(|| io::Error::other("the thread in the namespace did not do its work"))
+}
+
+fn enter(netns: &Path, work: &mut (dyn FnMut() + Send)) -> io::Result<()> {
     let file = File::open(netns)?;
     let enter_and_work = move || {
         setns(file, CloneFlags::CLONE_NEWNET)?;
-        work()
+        work();
+        Ok(())
     };
     thread::scope(|scope| {
         thread::Builder::new()
@@ -31,7 +38,7 @@ pub fn inside<T: Send>(netns: &Path, work: impl FnOnce() -> io::Result<T> + Send
 /// # Errors
 /// When the namespace cannot be entered.
 pub fn has_interface(netns: &Path, ifname: &str) -> io::Result<bool> {
-    inside(netns, || Ok(if_nametoindex(ifname).is_ok()))
+    inside(netns, || if_nametoindex(ifname).is_ok())
 }
 
 /// The names of the interfaces in the namespace, `lo` among them, in the kernel's order.
@@ -42,5 +49,5 @@ pub fn interfaces(netns: &Path) -> io::Result<Vec<String>> {
     inside(netns, || {
         let list = if_nameindex()?;
         Ok(list.iter().map(|interface| interface.name().to_string_lossy().into_owned()).collect())
-    })
+    })?
 }

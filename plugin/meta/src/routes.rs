@@ -21,7 +21,7 @@ mod cidr;
 mod kernel;
 mod route;
 
-use std::{collections::BTreeMap, io, net::IpAddr, path::Path};
+use std::{io, net::IpAddr, path::Path};
 
 use cni::{
     error::{Error, code},
@@ -30,7 +30,7 @@ use cni::{
 use nix::net::if_::if_nameindex;
 
 pub use self::{
-    answer::{Edit, Line},
+    answer::edit,
     apply::apply,
     cidr::{Cidr, NotCidr},
     kernel::Kernel,
@@ -59,8 +59,8 @@ pub struct Attached<'a> {
 /// What a namespace has: its interfaces by name and its routes.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// Index of each interface.
-    pub interfaces: BTreeMap<String, u32>,
+    /// Name and index of each interface.
+    pub interfaces: Vec<(String, u32)>,
     /// Routes of every table.
     pub routes: Vec<Route>,
 }
@@ -70,14 +70,14 @@ pub struct Seen {
 pub struct Change {
     /// Its interface.
     pub ifname: String,
-    /// Interfaces that take no default route from a router's advertisement any more.
-    pub deaf: Vec<String>,
+    /// Whether the default routes that its plugin made stay; nothing else is to be done then.
+    pub keep: bool,
+    /// Its interfaces: no router's advertisement gives them a default route any more.
+    pub interfaces: Vec<String>,
     /// Routes that go.
     pub remove: Vec<Route>,
-    /// Routes that come, in this order, after all that go are gone.
+    /// Routes that are to be there, after all that go are gone.
     pub add: Vec<Route>,
-    /// The same in the delegate's result.
-    pub edit: Edit,
 }
 
 /// Sets the default routes of a pod as its networks ask, in the namespace and in the results.
@@ -93,18 +93,21 @@ pub fn settle(netns: &Path, attached: &[Attached<'_>], cluster: &[Cidr]) -> Resu
     if attached.iter().all(|one| one.request.is_none()) {
         return Ok(attached.iter().map(|one| one.result.clone()).collect());
     }
-    let unreadable = |error: io::Error| {
-        Fault::retry("NETNS_UNREADABLE", format!("reading the routes in {}: {error}", netns.display()))
-    };
-    let seen = netns::inside(netns, Seen::here).map_err(unreadable)?;
+    netns::inside(netns, || settle_here(attached, cluster)).map_err(|error| {
+        Fault::retry("NETNS_UNREADABLE", format!("default routes: entering {}: {error}", netns.display()))
+    })?
+}
+
+/// [`settle`] in the namespace of the calling thread.
+fn settle_here(attached: &[Attached<'_>], cluster: &[Cidr]) -> Result<Vec<CniResult>> {
+    let seen = Seen::here().map_err(|error| failed(format!("reading the routes of the pod: {error}")))?;
     let changes = plan(attached, cluster, &seen)?;
-    let edited = attached
-        .iter()
-        .zip(&changes)
-        .map(|(one, change)| change.edit.apply(one.result).map_err(|error| unusable(one.ifname, &error)));
-    let edited = edited.collect::<Result<Vec<CniResult>>>()?;
-    netns::inside(netns, || Ok(apply(&changes))).map_err(unreadable)??;
-    Ok(edited)
+    let mut results = Vec::with_capacity(attached.len());
+    for (one, change) in attached.iter().zip(&changes) {
+        results.push(edit(one.result, change).map_err(|error| unusable(one.ifname, &error))?);
+    }
+    apply(&changes)?;
+    Ok(results)
 }
 
 impl Seen {
@@ -118,6 +121,10 @@ impl Seen {
             interfaces.iter().map(|one| (one.name().to_string_lossy().into_owned(), one.index())).collect();
         Ok(Self { interfaces, routes: Kernel::connect()?.routes()? })
     }
+
+    fn index(&self, ifname: &str) -> Option<u32> {
+        self.interfaces.iter().find(|(name, _)| name == ifname).map(|(_, index)| *index)
+    }
 }
 
 /// Decides what changes, one [`Change`] for each of `attached`.
@@ -129,115 +136,84 @@ impl Seen {
 /// `DEFAULT_ROUTE_FAILED` for a gateway that is none, or an interface that is to get a default route and does
 /// not exist. One that only loses its default routes may be missing: a user-space network has no interface.
 pub fn plan(attached: &[Attached<'_>], cluster: &[Cidr], seen: &Seen) -> Result<Vec<Change>> {
-    if attached.iter().all(|one| one.request.is_none()) {
-        return Ok(attached.iter().map(|one| untouched(one)).collect());
+    let nobody_asks = attached.iter().all(|one| one.request.is_none());
+    let mut changes = Vec::with_capacity(attached.len());
+    for one in attached {
+        let mut change = Change { ifname: one.ifname.to_owned(), ..Change::default() };
+        change.keep = nobody_asks || one.request.is_some_and(<[IpAddr]>::is_empty);
+        if !change.keep {
+            change.add = wanted(one, seen)?;
+            change.interfaces = interfaces(one, attached, seen)?;
+            change.remove = present(&change, seen)?;
+            change.remove.retain(|route| !change.add.iter().any(|want| want.same_as(route)));
+            let cluster = cluster.iter().filter(|_| one.primary);
+            change.add.extend(cluster.filter_map(|destination| instead(*destination, &change.remove)));
+        }
+        changes.push(change);
     }
-    attached
-        .iter()
-        .map(|one| match one.request {
-            Some([]) => Ok(untouched(one)),
-            gateways => change(one, gateways.unwrap_or_default(), names(one, attached)?, cluster, seen),
-        })
-        .collect()
+    Ok(changes)
 }
 
-fn untouched(one: &Attached<'_>) -> Change {
-    Change { ifname: one.ifname.to_owned(), ..Change::default() }
-}
-
-/// The interfaces of one attachment, its own first.
-fn names(one: &Attached<'_>, attached: &[Attached<'_>]) -> Result<Vec<String>> {
-    let typed = one.result.typed().map_err(|error| unusable(one.ifname, &error))?;
-    let others = typed
-        .interfaces
-        .into_iter()
-        .filter(|interface| !interface.sandbox.is_empty())
-        .map(|interface| interface.name)
-        .filter(|name| attached.iter().all(|other| other.ifname != name));
-    Ok([one.ifname.to_owned()].into_iter().chain(others).collect())
-}
-
-fn change(
-    one: &Attached<'_>,
-    gateways: &[IpAddr],
-    mut names: Vec<String>,
-    cluster: &[Cidr],
-    seen: &Seen,
-) -> Result<Change> {
-    let wanted = wanted(one, gateways, seen)?;
-    names.retain(|name| seen.interfaces.contains_key(name));
-    let indexes: Vec<u32> = names.iter().filter_map(|name| seen.interfaces.get(name).copied()).collect();
-    let uses = |route: &Route| route.interfaces().iter().any(|index| indexes.contains(index));
-    let present: Vec<&Route> = seen.routes.iter().filter(|route| route.is_default() && uses(route)).collect();
-    if present.iter().any(|route| !route.interfaces().iter().all(|index| indexes.contains(index))) {
-        let why = format!(
-            "{} shares one default route with an interface of another network; its plugin has to make them two",
-            one.ifname
-        );
-        return Err(failed(why));
+/// The default routes that an attachment asks for; each family has its own order.
+fn wanted(one: &Attached<'_>, seen: &Seen) -> Result<Vec<Route>> {
+    let gateways = one.request.unwrap_or_default();
+    let mut routes = Vec::with_capacity(gateways.len());
+    let mut count = [0; 2];
+    for gateway in gateways {
+        let asked = || format!("default-route {gateway} for {}", one.ifname);
+        let Some(index) = seen.index(one.ifname) else {
+            let why = format!("{}: the pod has no such interface; its network has to make one", asked());
+            return Err(Fault::invalid(SLUG, why));
+        };
+        if gateway.is_unspecified() {
+            let why =
+                format!("{}: this is no gateway; name a router, or write [] for the network's own", asked());
+            return Err(Fault::invalid(SLUG, why));
+        }
+        let order = &mut count[usize::from(gateway.is_ipv6())];
+        routes.push(Route::default_via(*gateway, index, *order));
+        *order += 1;
     }
-    let remove: Vec<Route> = present
-        .iter()
-        .filter(|route| !wanted.iter().any(|want| want.same_as(route)))
-        .map(|route| (*route).clone())
-        .collect();
-    let mut add: Vec<Route> =
-        wanted.iter().filter(|want| !present.iter().any(|route| route.same_as(want))).cloned().collect();
-    let mut edit = Edit { forget_defaults: true, add: lines(gateways) };
-    for destination in cluster.iter().filter(|_| one.primary) {
-        let taken = remove.iter().filter(|route| route.is_v6() == destination.is_v6());
-        if let Some(former) = taken.min_by_key(|route| route.metric()) {
-            add.push(former.to(*destination));
-            edit.add.push(Line { dst: *destination, gw: former.gateway(), priority: None });
+    Ok(routes)
+}
+
+/// The interfaces of one attachment that the pod has: its own, and those that its result puts into a sandbox.
+fn interfaces(one: &Attached<'_>, attached: &[Attached<'_>], seen: &Seen) -> Result<Vec<String>> {
+    let mut names = vec![one.ifname.to_owned()];
+    for interface in one.result.typed().map_err(|error| unusable(one.ifname, &error))?.interfaces {
+        let of_another = attached.iter().any(|other| other.ifname == interface.name);
+        if !interface.sandbox.is_empty() && !of_another {
+            names.push(interface.name);
         }
     }
-    Ok(Change { ifname: one.ifname.to_owned(), deaf: names, remove, add, edit })
+    names.retain(|name| seen.index(name).is_some());
+    Ok(names)
 }
 
-/// The default routes that an attachment asks for, each family counted by itself.
-fn wanted(one: &Attached<'_>, gateways: &[IpAddr], seen: &Seen) -> Result<Vec<Route>> {
-    if gateways.is_empty() {
-        return Ok(Vec::new());
+/// The default routes over the interfaces of a change.
+fn present(change: &Change, seen: &Seen) -> Result<Vec<Route>> {
+    let indexes: Vec<u32> = change.interfaces.iter().filter_map(|name| seen.index(name)).collect();
+    let mut routes = Vec::new();
+    for route in seen.routes.iter().filter(|route| route.is_default()) {
+        let used = route.interfaces();
+        let ours = used.iter().filter(|index| indexes.contains(index)).count();
+        if ours > 0 && ours < used.len() {
+            return Err(failed(format!(
+                "{} shares one default route with another network's interface; their plugins have to make two",
+                change.ifname
+            )));
+        }
+        if ours > 0 {
+            routes.push(route.clone());
+        }
     }
-    let index = seen.interfaces.get(one.ifname).ok_or_else(|| {
-        let why = format!(
-            "default-route for {0}: the pod has no interface {0}; its network has to make one",
-            one.ifname
-        );
-        Fault::invalid(SLUG, why)
-    })?;
-    ordered(gateways)
-        .map(|(gateway, order)| {
-            if gateway.is_unspecified() {
-                let why = format!("default-route {gateway} for {}: this is no gateway; name a router's address, or use [] for the network's own", one.ifname);
-                return Err(Fault::invalid(SLUG, why));
-            }
-            Ok(Route::default_via(gateway, *index, order))
-        })
-        .collect()
+    Ok(routes)
 }
 
-fn lines(gateways: &[IpAddr]) -> Vec<Line> {
-    ordered(gateways)
-        .map(|(gateway, order)| {
-            let route = Route::default_via(gateway, 0, order);
-            Line {
-                dst: Cidr::everything(gateway.is_ipv6()),
-                gw: Some(gateway),
-                priority: Some(route.metric()).filter(|_| order > 0),
-            }
-        })
-        .collect()
-}
-
-/// Each gateway with its position among those of its family.
-fn ordered(gateways: &[IpAddr]) -> impl Iterator<Item = (IpAddr, u32)> {
-    let mut seen = [0; 2];
-    gateways.iter().map(move |gateway| {
-        let count = &mut seen[usize::from(gateway.is_ipv6())];
-        *count += 1;
-        (*gateway, *count - 1)
-    })
+/// A route to `destination` the way that the default route of its family went.
+fn instead(destination: Cidr, taken: &[Route]) -> Option<Route> {
+    let of_family = taken.iter().filter(|route| route.is_v6() == destination.is_v6());
+    of_family.min_by_key(|route| route.metric()).map(|route| route.to(destination))
 }
 
 /// Reads a list of destinations for `cluster` of [`plan`], as the configuration's `key` has it.

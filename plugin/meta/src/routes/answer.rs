@@ -1,7 +1,5 @@
 //! Default routes in a delegate's result, of any version. Pure; whatever is not such a route stays as printed.
 
-use std::net::IpAddr;
-
 use cni::{
     error::{Error, code},
     raw::Object,
@@ -11,102 +9,78 @@ use cni::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Cidr;
+use super::{Change, Cidr, Route};
 
 /// The main routing table by number; 0 means it too.
 const MAIN_TABLE: i64 = 254;
 /// A result may be as big as the plugin's answer.
 const MAX_SIZE: usize = cni::result::MAX_SIZE;
 
-/// What changes in one result.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Edit {
-    /// Default routes of the main table go.
-    pub forget_defaults: bool,
-    /// Routes that come, at the end.
-    pub add: Vec<Line>,
+/// One route, as a result says it.
+#[derive(Serialize)]
+struct Line {
+    dst: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gw: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u32>,
 }
 
-/// One route of a result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// Where it leads.
-    pub dst: Cidr,
-    /// Through which router; `None` is on the link.
-    pub gw: Option<IpAddr>,
-    /// Metric, where it is not the kernel's own choice.
-    pub priority: Option<u32>,
+/// The result of a delegate after `change`, in the version it had: default routes of the main table go, and the
+/// routes that come stand at the end.
+///
+/// A result up to 0.2.0 lists routes per address, so a route of a family that it has no address of cannot be
+/// said in it. Metrics can be said from 1.1.0 on.
+///
+/// # Errors
+/// Code 6 when the result's routes are no list.
+pub fn edit(result: &CniResult, change: &Change) -> Result<CniResult, Error> {
+    if change.keep {
+        return Ok(result.clone());
+    }
+    let mut object = Object::parse_capped(result.raw(), MAX_SIZE)?;
+    let metrics = version::at_least(result.version(), "1.1.0");
+    if version::at_least(result.version(), "0.3.0") {
+        edit_routes(&mut object, &mut change.add.iter(), metrics)?;
+    } else {
+        for (key, v6) in [("ip4", false), ("ip6", true)] {
+            let Some(mut ip) = object.get_as::<Object>(key).map_err(undecodable)? else { continue };
+            edit_routes(&mut ip, &mut change.add.iter().filter(|route| route.is_v6() == v6), metrics)?;
+            object.set(key, &ip)?;
+        }
+    }
+    CniResult::parse(object.to_json().as_bytes(), result.version())
 }
 
-impl Edit {
-    /// The result with the change, in the same version.
-    ///
-    /// A result up to 0.2.0 lists routes per address, so a route of a family that it has no address of cannot be
-    /// said in it. Metrics can be said from 1.1.0 on.
-    ///
-    /// # Errors
-    /// Code 6 when the result's routes are no list.
-    pub fn apply(&self, result: &CniResult) -> Result<CniResult, Error> {
-        if *self == Self::default() {
-            return Ok(result.clone());
+fn edit_routes(
+    holder: &mut Object,
+    add: &mut dyn Iterator<Item = &Route>,
+    metrics: bool,
+) -> Result<(), Error> {
+    let mut routes: Vec<Box<RawValue>> = holder.get_as("routes").map_err(undecodable)?.unwrap_or_default();
+    let count = routes.len();
+    routes.retain(|route| !is_default(route));
+    let mut changed = routes.len() != count;
+    for route in add {
+        let dst = route.destination();
+        // Several default routes are meant; another route to a place that the plugin leads to is not.
+        if !dst.is_everything() && routes.iter().any(|listed| destination(listed) == Some(dst)) {
+            continue;
         }
-        let mut object = Object::parse_capped(result.raw(), MAX_SIZE)?;
-        let metrics = version::at_least(result.version(), "1.1.0");
-        if version::at_least(result.version(), "0.3.0") {
-            self.routes_of(&mut object, metrics, |_| true)?;
-        } else {
-            for (key, v6) in [("ip4", false), ("ip6", true)] {
-                let Some(mut ip) = object.get_as::<Object>(key).map_err(undecodable)? else { continue };
-                self.routes_of(&mut ip, metrics, |line| line.dst.is_v6() == v6)?;
-                object.set(key, &ip)?;
-            }
-        }
-        CniResult::parse(object.to_json().as_bytes(), result.version())
+        let line = Line {
+            dst: dst.to_string(),
+            gw: route.gateway().map(|gateway| gateway.to_string()),
+            priority: route.priority().filter(|_| metrics),
+        };
+        routes.push(serde_json::value::to_raw_value(&line).map_err(unwritable)?);
+        changed = true;
     }
-
-    fn routes_of(
-        &self,
-        holder: &mut Object,
-        metrics: bool,
-        mine: impl Fn(&Line) -> bool,
-    ) -> Result<(), Error> {
-        let before: Vec<Box<RawValue>> = holder.get_as("routes").map_err(undecodable)?.unwrap_or_default();
-        let count = before.len();
-        let mut after: Vec<Box<RawValue>> =
-            before.into_iter().filter(|route| !(self.forget_defaults && is_default(route))).collect();
-        let mut changed = after.len() != count;
-        for line in self.add.iter().filter(|line| mine(line)) {
-            let listed = after.iter().any(|route| destination(route) == Some(line.dst));
-            // Several default routes are meant; another route to a place that the plugin leads to is not.
-            if line.dst.is_everything() || !listed {
-                after.push(line.to_json(metrics)?);
-                changed = true;
-            }
-        }
-        if after.is_empty() && changed {
-            holder.remove("routes");
-        } else if changed {
-            holder.set("routes", &after)?;
-        }
-        Ok(())
+    if routes.is_empty() && changed {
+        holder.remove("routes");
+    } else if changed {
+        holder.set("routes", &routes)?;
     }
-}
-
-impl Line {
-    fn to_json(&self, metrics: bool) -> Result<Box<RawValue>, Error> {
-        #[derive(Serialize)]
-        struct Wire {
-            dst: String,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            gw: Option<IpAddr>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            priority: Option<u32>,
-        }
-        let wire =
-            Wire { dst: self.dst.to_string(), gw: self.gw, priority: self.priority.filter(|_| metrics) };
-        serde_json::value::to_raw_value(&wire)
-            .map_err(|error| Error::new(code::INTERNAL, format!("the route cannot be written: {error}")))
-    }
+    Ok(())
 }
 
 /// Whether a route of a result is a default route of the main table.
@@ -126,4 +100,8 @@ fn destination(route: &RawValue) -> Option<Cidr> {
 
 fn undecodable(error: Error) -> Error {
     Error { code: code::DECODE, ..error }
+}
+
+fn unwritable(error: serde_json::Error) -> Error {
+    Error::new(code::INTERNAL, format!("the route cannot be written: {error}"))
 }

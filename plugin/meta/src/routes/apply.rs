@@ -20,7 +20,7 @@ use crate::error::{Fault, Result};
 pub fn apply(changes: &[Change]) -> Result<()> {
     let mut kernel = Kernel::connect().map_err(|error| failed(format!("a netlink socket: {error}")))?;
     for change in changes {
-        change.deaf.iter().for_each(|name| ignore_advertised(name));
+        change.interfaces.iter().for_each(|name| ignore_advertised(name));
         for route in &change.remove {
             kernel.remove(route).map_err(|error| {
                 failed(format!("{} keeps its default route {}: {error}", change.ifname, way(route)))

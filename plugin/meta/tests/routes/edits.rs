@@ -1,32 +1,30 @@
 //! What the results say afterwards.
 
 use cni::{result::CniResult, version};
-use meta::routes::{Cidr, Edit, Line, destinations};
+use meta::routes::{Change, Cidr, Route, destinations, edit};
 use proptest::prelude::*;
 use serde_json::Value;
 
-fn line(dst: &str, gw: Option<&str>, priority: Option<u32>) -> Line {
-    Line { dst: dst.parse().unwrap(), gw: gw.map(|gw| gw.parse().unwrap()), priority }
-}
-
-fn edited(result: &str, edit: &Edit) -> String {
+fn edited(result: &str, change: &Change) -> String {
     let result = CniResult::parse(result.as_bytes(), "0.4.0").unwrap();
-    let after = edit.apply(&result).unwrap();
+    let after = edit(&result, change).unwrap();
     assert_eq!(after.version(), result.version());
     after.raw().to_owned()
 }
 
-fn forget() -> Edit {
-    Edit { forget_defaults: true, add: Vec::new() }
+fn forget() -> Change {
+    Change::default()
 }
 
-fn replace() -> Edit {
-    let add = vec![
-        line("0.0.0.0/0", Some("10.2.0.1"), None),
-        line("::/0", Some("fd02::1"), None),
-        line("0.0.0.0/0", Some("10.2.0.2"), Some(1)),
-    ];
-    Edit { forget_defaults: true, add }
+fn replace() -> Change {
+    let route = |gateway: &str, order| Route::default_via(gateway.parse().unwrap(), 1, order);
+    Change { add: vec![route("10.2.0.1", 0), route("fd02::1", 0), route("10.2.0.2", 1)], ..forget() }
+}
+
+#[test]
+fn a_result_that_keeps_its_default_routes_stays_as_printed() {
+    let text = r#"{ "cniVersion": "0.4.0", "routes": [ {"dst":"0.0.0.0/0"} ] }"#;
+    assert_eq!(edited(text, &Change { keep: true, ..replace() }), text);
 }
 
 // Holds: B20
@@ -124,9 +122,10 @@ fn what_is_no_default_route_of_the_main_table_stays_as_printed() {
 
 #[test]
 fn a_destination_that_the_result_leads_to_already_is_not_said_twice() {
-    let edit = Edit { forget_defaults: true, add: vec![line("10.96.0.0/12", Some("10.1.0.1"), None)] };
+    let former = Route::default_via("10.1.0.1".parse().unwrap(), 1, 0);
+    let change = Change { add: vec![former.to("10.96.0.0/12".parse().unwrap())], ..forget() };
     let text = r#"{"cniVersion":"1.0.0","routes":[{"dst":"10.96.0.0/12","gw":"10.1.0.7"}]}"#;
-    assert_eq!(edited(text, &edit), text);
+    assert_eq!(edited(text, &change), text);
 }
 
 #[test]
@@ -137,7 +136,7 @@ fn routes_that_are_no_list_are_an_error_and_not_dropped() {
         r#"{"cniVersion":"0.1.0","ip6":{"routes":7}}"#,
     ] {
         let result = CniResult::parse(text.as_bytes(), "1.0.0").unwrap();
-        assert_eq!(forget().apply(&result).unwrap_err().code, 6, "{text}");
+        assert_eq!(edit(&result, &forget()).unwrap_err().code, 6, "{text}");
     }
 }
 
@@ -203,7 +202,7 @@ proptest! {
         let (holder, end) = if version::at_least(version, "0.3.0") { ("", "") } else { (r#""ip4":{"ip":"10.2.0.5/24","#, "}") };
         let before = format!(r#"{{"big":1.50e400,"cniVersion":"{version}",{holder}"routes":[{}]{end}}}"#, routes.join(","));
         let result = CniResult::parse(before.as_bytes(), version)?;
-        let after = forget().apply(&result)?;
+        let after = edit(&result, &forget())?;
         let kept: Vec<&String> = routes.iter().filter(|route| after.raw().contains(route.as_str())).collect();
         prop_assert!(routes.iter().all(|route| may_go(route) || kept.contains(&route)), "{}", after.raw());
         prop_assert!(!kept.iter().any(|route| must_go(route)), "{}", after.raw());
@@ -216,7 +215,7 @@ proptest! {
     #[test]
     fn any_result_is_edited_or_refused(text in r#"\{("(routes|ip4|ip6|cniVersion|ips)":(\[(\{"dst":"[0-9:./]{0,9}"\},?|null,?|7,?){0,3}\]|\{"routes":(\[\]|\[null\]|5|null)\}|"(0.2.0|1.0.0)"|null|3),?){0,5}\}"#) {
         if let Ok(result) = CniResult::parse(text.as_bytes(), "1.0.0") {
-            drop(replace().apply(&result));
+            drop(edit(&result, &replace()));
         }
     }
 }
