@@ -16,6 +16,7 @@ use meta::cluster::{Network, NetworkRef};
 use crate::{
     definition::{Definition, Known, RESOURCE},
     errors::{self, one_line},
+    lookup,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -36,13 +37,15 @@ struct State {
     trouble: Option<String>,
 }
 
-impl Cache {
+impl lookup::Known for Cache {
     /// The network, if a complete list or a later event brought it.
-    pub(crate) fn get(&self, key: &NetworkRef) -> Option<Network> {
+    fn network(&self, key: &NetworkRef) -> Option<Network> {
         let state = self.lock();
         if state.synced { state.known.get(key).map(|known| known.network.clone()) } else { None }
     }
+}
 
+impl Cache {
     /// Whether a list was completed once. It stays true when the watch breaks: the answers of then serve on.
     pub(crate) fn synced(&self) -> bool {
         self.lock().synced
@@ -136,7 +139,7 @@ fn describe(error: &watcher::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{lookup::Known as _, *};
 
     fn definition(name: &str, uid: &str) -> Definition {
         serde_json::from_value(serde_json::json!({"metadata": {"namespace": "a", "name": name, "uid": uid}}))
@@ -152,9 +155,9 @@ mod tests {
         let cache = Cache::default();
         cache.apply(Event::Init);
         cache.apply(Event::InitApply(definition("n", "1")));
-        assert!(cache.get(&key("n")).is_none() && !cache.synced());
+        assert!(cache.network(&key("n")).is_none() && !cache.synced());
         cache.apply(Event::InitDone);
-        assert!(cache.get(&key("n")).is_some() && cache.synced());
+        assert!(cache.network(&key("n")).is_some() && cache.synced());
     }
 
     #[test]
@@ -164,9 +167,9 @@ mod tests {
         cache.apply(Event::Apply(definition("old", "1")));
         cache.apply(Event::Init);
         cache.apply(Event::InitApply(definition("new", "2")));
-        assert!(cache.get(&key("old")).is_some());
+        assert!(cache.network(&key("old")).is_some());
         cache.apply(Event::InitDone);
-        assert!(cache.get(&key("old")).is_none() && cache.get(&key("new")).is_some());
+        assert!(cache.network(&key("old")).is_none() && cache.network(&key("new")).is_some());
     }
 
     #[test]
@@ -175,8 +178,8 @@ mod tests {
         cache.apply(Event::InitDone);
         cache.apply(Event::Apply(definition("n", "2")));
         cache.apply(Event::Delete(definition("n", "1")));
-        assert!(cache.get(&key("n")).is_some());
+        assert!(cache.network(&key("n")).is_some());
         cache.apply(Event::Delete(definition("n", "2")));
-        assert!(cache.get(&key("n")).is_none());
+        assert!(cache.network(&key("n")).is_none());
     }
 }

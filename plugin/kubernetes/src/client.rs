@@ -8,27 +8,24 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
-use kube::Api;
-use meta::cluster::{
-    ClusterError, EventRequest, Network, NetworkRef, PublishRequest, ResolveRequest, ResolveResponse,
-};
-use tokio::time::timeout;
+use meta::cluster::{ClusterError, EventRequest, PublishRequest, ResolveRequest, ResolveResponse};
 
 use crate::{
     cache::Cache,
     connect::{ConnectError, Options},
-    definition::{Definition, RESOURCE},
-    errors::{Asked, INVALID, RETRY, SHORT, failure, map, one_line, status, unavailable},
+    definition::RESOURCE,
     event::{self, Limiter},
-    pod, publish, validate,
+    lookup, publish,
+    retry::Patience,
+    validate,
 };
 
 /// All reads of one `resolve` together.
 const RESOLVE: Duration = Duration::from_secs(3);
-/// More networks than a pod can use; the plugin has the same bound.
-const MOST_SELECTIONS: usize = 64;
-const READS_AT_ONCE: usize = 8;
+/// All attempts of one `publish` together.
+const PUBLISH: Duration = Duration::from_secs(5);
+/// An event is worth one attempt.
+const EVENT: Duration = Duration::from_secs(3);
 
 /// Whether the client can serve, for `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,40 +89,10 @@ impl Client {
     /// # Errors
     /// When a network does not exist, or the API server gives no answer in time.
     pub async fn resolve(&self, request: &ResolveRequest) -> Result<ResolveResponse, ClusterError> {
-        if request.selections.len() > MOST_SELECTIONS {
-            let message = format!(
-                "pod {}/{} asks for {} networks, at most {MOST_SELECTIONS} are possible: remove some",
-                request.pod.namespace,
-                request.pod.name,
-                request.selections.len()
-            );
-            return Err(failure(INVALID, "TOO_MANY_NETWORKS", &message));
-        }
-        for selection in &request.selections {
-            validate::name("namespace of a network", &selection.namespace)?;
-            validate::name("network", &selection.name)?;
-        }
-        // Made before the stream: a closure inside it would keep the whole future from being `Send`.
-        let lookups: Vec<_> = request.selections.iter().map(|selection| self.network(selection)).collect();
-        let networks = stream::iter(lookups).buffered(READS_AT_ONCE).try_collect::<Vec<_>>();
-        let annotations = async {
-            if !request.want_annotations {
-                return Ok(None);
-            }
-            validate::pod(&request.pod)?;
-            let annotations = self.noted(pod::annotations(&self.inner.kube, &request.pod).await)?;
-            Ok(Some(annotations))
-        };
-        let both = async { tokio::try_join!(networks, annotations) };
-        let (networks, annotations) = timeout(RESOLVE, both).await.unwrap_or_else(|_| {
-            let message = format!(
-                "looking up the networks of pod {}/{} took longer than 3 s: no answer from the API server; this is \
-                 retried, check that the node reaches the API server",
-                request.pod.namespace, request.pod.name
-            );
-            Err(failure(RETRY, "API_UNAVAILABLE", &message))
-        })?;
-        Ok(ResolveResponse { networks, annotations, ..ResolveResponse::default() })
+        lookup::check(request)?;
+        let inner = &self.inner;
+        let outcome = lookup::resolve(&inner.kube, &inner.cache, request, Patience::of(RESOLVE)).await;
+        if request.selections.is_empty() && !request.want_annotations { outcome } else { self.noted(outcome) }
     }
 
     /// Writes the `network-status` annotation of that very generation of the pod.
@@ -134,7 +101,7 @@ impl Client {
     /// When the pod is gone or replaced, or the API server gives no answer in time.
     pub async fn publish(&self, request: &PublishRequest) -> Result<(), ClusterError> {
         validate::pod(&request.pod)?;
-        self.noted(publish::publish(&self.inner.kube, request).await)
+        self.noted(publish::publish(&self.inner.kube, request, Patience::of(PUBLISH)).await)
     }
 
     /// Tells the pod's owner about a failure.
@@ -144,29 +111,9 @@ impl Client {
     pub async fn event(&self, request: &EventRequest) -> Result<(), ClusterError> {
         validate::pod(&request.pod)?;
         let inner = &self.inner;
-        self.noted(event::send(&inner.kube, &inner.limiter, &inner.node_name, request).await)
-    }
-
-    async fn network(&self, selection: &NetworkRef) -> Result<Network, ClusterError> {
-        match self.inner.cache.get(selection) {
-            Some(network) => Ok(network),
-            None => self.noted(self.read(selection).await),
-        }
-    }
-
-    /// One live read; a cache that does not know a network may only be late.
-    async fn read(&self, selection: &NetworkRef) -> Result<Network, ClusterError> {
-        let NetworkRef { namespace, name } = selection;
-        let asked = Asked { verb: "get", resource: RESOURCE, namespace, name };
-        let api: Api<Definition> = Api::namespaced(self.inner.kube.clone(), namespace);
-        match timeout(RESOLVE, api.get(name)).await {
-            Ok(Ok(definition)) => Ok(definition.shrink().network),
-            Ok(Err(error)) => Err(match status(&error) {
-                Some(status) if status.code == 404 => missing(selection, status),
-                _ => map(asked, &error),
-            }),
-            Err(_) => Err(unavailable(asked, "deadline of 3 s passed")),
-        }
+        self.noted(
+            event::send(&inner.kube, &inner.limiter, &inner.node_name, request, Patience::of(EVENT)).await,
+        )
     }
 
     /// Remembers that the API server answered; an answer that refuses the daemon does not count.
@@ -179,23 +126,5 @@ impl Client {
             self.inner.reached.store(true, Ordering::Relaxed);
         }
         outcome
-    }
-}
-
-/// The API server names the object only where it knows the kind.
-fn missing(selection: &NetworkRef, status: &kube::core::Status) -> ClusterError {
-    let kind_known = status.details.as_ref().is_some_and(|details| details.name == selection.name);
-    let (namespace, name) = (one_line(&selection.namespace, SHORT), one_line(&selection.name, SHORT));
-    if kind_known {
-        let message = format!(
-            "network {namespace}/{name}: no such NetworkAttachmentDefinition; create it in namespace {namespace}, or \
-             correct the pod's networks annotation"
-        );
-        failure(INVALID, "NAD_NOT_FOUND", &message)
-    } else {
-        let message = format!(
-            "network {namespace}/{name}: the cluster has no CRD {RESOURCE}; install it, it is part of the chart"
-        );
-        failure(INVALID, "CRD_MISSING", &message)
     }
 }

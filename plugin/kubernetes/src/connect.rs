@@ -1,6 +1,9 @@
 //! Where the API server is and who asks it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
@@ -31,6 +34,14 @@ pub enum ConnectError {
         path: PathBuf,
         /// What is wrong with it.
         source: Box<KubeconfigError>,
+    },
+    /// The token file that the kubeconfig names cannot be read.
+    #[error("token file {path}: {source}: correct tokenFile in the kubeconfig, or put the file there")]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
     },
     /// The explicit endpoint is not a URL.
     #[error("API server {0:?} is not of the form https://host:port")]
@@ -64,6 +75,27 @@ impl Options {
     }
 }
 
-async fn from_file(path: &std::path::Path) -> Result<Config, KubeconfigError> {
-    Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await
+async fn from_file(path: &Path) -> Result<Config, KubeconfigError> {
+    let kubeconfig = Kubeconfig::read_from(path)?;
+    let names_a_proxy =
+        kubeconfig.clusters.iter().flat_map(|named| &named.cluster).any(|c| c.proxy_url.is_some());
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    // The environment of a container runtime names the proxy that it pulls images through.
+    if !names_a_proxy {
+        config.proxy_url = None;
+    }
+    // A token file wins over a token, as everywhere else in Kubernetes.
+    if config.auth_info.token_file.is_some() {
+        config.auth_info.token = None;
+    }
+    Ok(config)
+}
+
+/// Reads the token file once, for a process too short-lived to see another token; it may end with a line break.
+pub(crate) fn freeze_token(config: &mut Config) -> Result<(), ConnectError> {
+    let Some(file) = &config.auth_info.token_file else { return Ok(()) };
+    let token = std::fs::read_to_string(file)
+        .map_err(|source| ConnectError::TokenFile { path: PathBuf::from(file), source })?;
+    config.auth_info.token = Some(token.trim().to_owned().into());
+    Ok(())
 }

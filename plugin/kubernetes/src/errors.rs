@@ -12,7 +12,7 @@ const LONGEST: usize = 299;
 /// Longest name in a message, in characters.
 pub(crate) const SHORT: usize = 48;
 
-/// A failure with its message made fit for one line of an event or a CNI error.
+/// A failure with its message cut to one line of an event or a CNI error.
 #[must_use]
 pub fn failure(code: u32, reason: &str, message: &str) -> ClusterError {
     ClusterError { code, reason: reason.to_owned(), message: one_line(message, LONGEST) }
@@ -76,16 +76,16 @@ pub(crate) fn map(asked: Asked<'_>, error: &kube::Error) -> ClusterError {
             INVALID,
             "FORBIDDEN",
             &format!(
-                "the API server forbids the multus daemon to {verb} {resource} ({namespace}/{name}): allow {verb} on it \
-                 in the daemon's ClusterRole, as the chart does"
+                "the API server forbids multus to {verb} {resource} ({namespace}/{name}): allow {verb} on it in the \
+                 ClusterRole of its service account, as the chart does"
             ),
         ),
         Some(status) if status.code == 401 => failure(
             RETRY,
             "UNAUTHORIZED",
             &format!(
-                "the API server does not accept the multus daemon's token ({verb} {resource} {namespace}/{name}): \
-                 check its service account and the node's clock"
+                "the API server does not accept the token of multus ({verb} {resource} {namespace}/{name}): it expired \
+                 or was revoked; check its service account and the node's clock"
             ),
         ),
         Some(status) if !transient(error) => failure(
@@ -97,7 +97,18 @@ pub(crate) fn map(asked: Asked<'_>, error: &kube::Error) -> ClusterError {
                 one_line(&status.message, 120)
             ),
         ),
-        _ => unavailable(asked, &one_line(&cause(error), 60)),
+        _ => match cause(error) {
+            why if why.contains("certificate") => failure(
+                RETRY,
+                "API_UNTRUSTED",
+                &format!(
+                    "cannot {verb} {resource} {namespace}/{name}: the API server's certificate is not accepted ({}); check \
+                     that it names the address asked and that the CA given to multus is the cluster's",
+                    one_line(&why, 80)
+                ),
+            ),
+            why => unavailable(asked, &one_line(&why, 60)),
+        },
     }
 }
 

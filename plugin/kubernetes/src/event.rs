@@ -1,4 +1,6 @@
 //! Events on the pod: what its owner sees in `kubectl describe`.
+//!
+//! The same line about the same pod is one object, whoever sends it and however often: its name says what it says.
 
 use std::{
     collections::HashMap,
@@ -11,14 +13,18 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
-use kube::{Api, api::PostParams};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
 use meta::cluster::{ClusterError, EventRequest};
-use tokio::time::timeout;
 
-use crate::errors::{Asked, INVALID, failure, map, one_line, unavailable};
+use crate::{
+    errors::{Asked, INVALID, failure, one_line},
+    retry::{Patience, Trouble},
+};
 
 const COMPONENT: &str = "multus";
-const WRITE: Duration = Duration::from_secs(3);
 /// A runtime tries a failing pod again every few seconds; its owner needs the line once a minute.
 const QUIET: Duration = Duration::from_secs(60);
 /// Bounds the memory of the limiter; the oldest line is forgotten first.
@@ -64,12 +70,13 @@ impl Limiter {
     }
 }
 
-/// Creates the event, unless the same line was sent for the pod within the last minute.
+/// Sends the event, unless the same line was sent for the pod within the last minute.
 pub(crate) async fn send(
     client: &kube::Client,
     limiter: &Limiter,
     node: &str,
     request: &EventRequest,
+    patience: Patience,
 ) -> Result<(), ClusterError> {
     if !matches!(request.kind.as_str(), "Normal" | "Warning") || request.reason.is_empty() {
         return Err(failure(
@@ -88,23 +95,38 @@ pub(crate) async fn send(
         return Ok(());
     }
     let asked = Asked { verb: "create", resource: "events", namespace: &pod.namespace, name: &pod.name };
-    let api: Api<Event> = Api::namespaced(client.clone(), &pod.namespace);
-    let sent = match timeout(WRITE, api.create(&PostParams::default(), &event)).await {
-        Ok(Ok(_)) => return Ok(()),
-        Ok(Err(error)) => map(asked, &error),
-        Err(_) => unavailable(asked, "deadline of 3 s passed"),
-    };
-    limiter.forget(&line);
-    Err(sent)
+    let sent = create(client, &event, patience).await.map_err(|trouble| trouble.told(asked));
+    if sent.is_err() {
+        limiter.forget(&line);
+    }
+    sent
+}
+
+async fn create(client: &kube::Client, event: &Event, patience: Patience) -> Result<(), Trouble> {
+    let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+    let name = event.metadata.name.as_deref().unwrap_or_default();
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let tries = patience.tries();
+    match tries.attempt(api.create(&PostParams::default(), event)).await {
+        Err(trouble) if trouble.code() == 409 => {
+            let seen_again = Patch::Merge(serde_json::json!({ "lastTimestamp": event.last_timestamp }));
+            match tries.attempt(api.patch(name, &PatchParams::default(), &seen_again)).await {
+                // The line stands there; only its age is wrong.
+                Err(trouble) if trouble.code() == 403 => Ok(()),
+                outcome => outcome.map(drop),
+            }
+        }
+        outcome => outcome.map(drop),
+    }
 }
 
 fn build(node: &str, request: &EventRequest, now: Timestamp) -> Event {
     let pod = &request.pod;
-    // A name is at most 253 characters; the time in it tells events of one pod apart.
+    // A name is at most 253 characters.
     let stem = pod.name.get(..230).unwrap_or(&pod.name).trim_end_matches(['-', '.']);
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{stem}.{:016x}", now.as_nanosecond())),
+            name: Some(format!("{stem}.{:016x}", digest([&pod.uid, &request.reason, &request.message]))),
             namespace: Some(pod.namespace.clone()),
             ..ObjectMeta::default()
         },
@@ -130,6 +152,12 @@ fn build(node: &str, request: &EventRequest, now: Timestamp) -> Event {
         count: Some(1),
         ..Event::default()
     }
+}
+
+/// FNV-1a over the parts: tells lines apart, guards against nobody.
+fn digest(parts: [&str; 3]) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -1,29 +1,35 @@
 //! The pod as the API server knows it, and which generation of it a caller means.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Api;
 use meta::cluster::{ClusterError, PodRef};
-use tokio::time::timeout;
 
-use crate::errors::{Asked, INVALID, RETRY, failure, map, status, unavailable};
-
-/// Deadline of one read.
-pub(crate) const READ: Duration = Duration::from_secs(3);
+use crate::{
+    errors::{Asked, INVALID, RETRY, failure},
+    retry::Patience,
+};
 
 /// On a mirror pod: the uid that the kubelet gave the static pod, the one that reaches a plugin.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// Reads the metadata of a pod.
-pub(crate) async fn get(client: &kube::Client, pod: &PodRef) -> Result<ObjectMeta, ClusterError> {
+/// Reads the metadata of a pod, live: a cache of the API server's that is late would name the wrong generation.
+pub(crate) async fn get(
+    client: &kube::Client,
+    pod: &PodRef,
+    patience: Patience,
+) -> Result<ObjectMeta, ClusterError> {
     let asked = Asked { verb: "get", resource: "pods", namespace: &pod.namespace, name: &pod.name };
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace);
-    match timeout(READ, api.get_metadata(&pod.name)).await {
-        Ok(Ok(partial)) => Ok(partial.metadata),
-        Ok(Err(error)) if status(&error).is_some_and(|status| status.code == 404) => Err(not_found(pod)),
-        Ok(Err(error)) => Err(map(asked, &error)),
-        Err(_) => Err(unavailable(asked, "deadline of 3 s passed")),
+    let mut tries = patience.tries();
+    loop {
+        match tries.attempt(api.get_metadata(&pod.name)).await {
+            Ok(partial) => return Ok(partial.metadata),
+            Err(trouble) if trouble.code() == 404 => return Err(not_found(pod)),
+            Err(trouble) if !tries.again(&trouble).await => return Err(trouble.told(asked)),
+            Err(_) => {}
+        }
     }
 }
 
@@ -31,24 +37,38 @@ pub(crate) async fn get(client: &kube::Client, pod: &PodRef) -> Result<ObjectMet
 pub(crate) async fn annotations(
     client: &kube::Client,
     pod: &PodRef,
+    patience: Patience,
 ) -> Result<BTreeMap<String, String>, ClusterError> {
-    let metadata = get(client, pod).await?;
-    if pod.uid.is_empty() || same_or_mirror(&metadata, &pod.uid) {
-        Ok(metadata.annotations.unwrap_or_default())
-    } else {
-        Err(replaced(pod))
+    let metadata = get(client, pod, patience).await?;
+    match generation(&metadata, &pod.uid) {
+        Generation::Same | Generation::Mirror => Ok(metadata.annotations.unwrap_or_default()),
+        Generation::OtherMirror => Err(not_found(pod)),
+        Generation::Other => Err(replaced(pod)),
     }
 }
 
-/// Whether the object is the pod with that uid, or stands for the static pod with that uid.
-fn same_or_mirror(metadata: &ObjectMeta, uid: &str) -> bool {
-    metadata.uid.as_deref() == Some(uid) || is_mirror_of(metadata, uid)
+/// What the pod in the API is to the pod that a caller means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Generation {
+    /// It is that pod.
+    Same,
+    /// It stands for that static pod.
+    Mirror,
+    /// It stands for another static pod: the kubelet replaces it when that one's manifest changed.
+    OtherMirror,
+    /// A namesake, created later.
+    Other,
 }
 
-/// Whether the object is the mirror of the static pod with that uid.
-pub(crate) fn is_mirror_of(metadata: &ObjectMeta, uid: &str) -> bool {
+/// Compares by uid; an empty one means any.
+pub(crate) fn generation(metadata: &ObjectMeta, uid: &str) -> Generation {
     let mirrored = metadata.annotations.as_ref().and_then(|annotations| annotations.get(MIRROR));
-    mirrored.is_some_and(|mirrored| mirrored == uid)
+    match mirrored {
+        _ if uid.is_empty() || metadata.uid.as_deref() == Some(uid) => Generation::Same,
+        Some(mirrored) if mirrored == uid => Generation::Mirror,
+        Some(_) => Generation::OtherMirror,
+        None => Generation::Other,
+    }
 }
 
 /// There is no such pod: it was deleted, or a static pod has no mirror yet. Which of both cannot be known here.
@@ -74,4 +94,25 @@ pub(crate) fn replaced(pod: &PodRef) -> ClusterError {
             pod.namespace, pod.name, pod.uid
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(uid: &str, mirrors: Option<&str>) -> ObjectMeta {
+        let annotations = mirrors.map(|hash| BTreeMap::from([(MIRROR.to_owned(), hash.to_owned())]));
+        ObjectMeta { uid: Some(uid.to_owned()), annotations, ..ObjectMeta::default() }
+    }
+
+    #[test]
+    fn a_static_pod_is_known_by_its_mirror_and_no_other_by_its_name() {
+        let told = |mirrors, uid| generation(&metadata("u1", mirrors), uid);
+        assert_eq!(told(None, "u1"), Generation::Same);
+        assert_eq!(told(None, ""), Generation::Same);
+        assert_eq!(told(None, "u0"), Generation::Other);
+        assert_eq!(told(Some("hash"), "hash"), Generation::Mirror);
+        assert_eq!(told(Some("hash"), "u1"), Generation::Same);
+        assert_eq!(told(Some("older"), "hash"), Generation::OtherMirror);
+    }
 }

@@ -8,82 +8,61 @@ use kube::{
     api::{Patch, PatchParams},
     core::{PartialObjectMeta, Request},
 };
-use meta::cluster::{ClusterError, PodRef, PublishRequest};
-use tokio::time::{Instant, sleep, timeout_at};
-
-use crate::{
-    errors::{Asked, map, status, transient, unavailable},
-    pod,
+use meta::{
+    cluster::{ClusterError, PodRef, PublishRequest},
+    network_status::ANNOTATION,
 };
 
-/// All attempts together.
-const TOTAL: Duration = Duration::from_secs(5);
-/// One attempt: short enough for a second one on another connection.
-const ATTEMPT: Duration = Duration::from_millis(2500);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+use crate::{
+    errors::Asked,
+    pod::{self, Generation},
+    retry::Patience,
+};
 
-const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
-
-/// Publishes within [`TOTAL`].
-pub(crate) async fn publish(client: &kube::Client, request: &PublishRequest) -> Result<(), ClusterError> {
+/// Publishes as long as `patience` lasts.
+pub(crate) async fn publish(
+    client: &kube::Client,
+    request: &PublishRequest,
+    patience: Patience,
+) -> Result<(), ClusterError> {
     let pod = &request.pod;
     let asked = Asked { verb: "patch", resource: "pods/status", namespace: &pod.namespace, name: &pod.name };
-    let deadline = Instant::now() + TOTAL;
     let mut uid = pod.uid.clone();
-    let mut pause = FIRST_PAUSE;
+    let mut tries = patience.tries();
     loop {
-        let attempt = patch(client, pod, &uid, &request.status);
-        let error = match timeout_at(deadline.min(Instant::now() + ATTEMPT), attempt).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => match status(&error).map(|status| status.code) {
-                Some(404) => return Err(pod::not_found(pod)),
-                Some(409 | 422) if uid == pod.uid && !uid.is_empty() => {
-                    match other_uid(client, pod, deadline, asked).await? {
-                        Some(mirror) => {
-                            uid = mirror;
-                            continue;
-                        }
-                        // The right pod after all: writers that met are tried again, a refusal stays one.
-                        None if status(&error).is_some_and(|status| status.code == 409) => map(asked, &error),
-                        None => return Err(map(asked, &error)),
-                    }
-                }
-                Some(409 | 422) if !uid.is_empty() => return Err(pod::replaced(pod)),
-                _ if transient(&error) => map(asked, &error),
-                _ => return Err(map(asked, &error)),
-            },
-            Err(_) => unavailable(asked, "deadline passed"),
+        let trouble = match tries.attempt(patch(client, pod, &uid, &request.status)).await {
+            Ok(()) => return Ok(()),
+            Err(trouble) => trouble,
         };
-        if Instant::now() + pause >= deadline {
-            return Err(error);
+        let again = match trouble.code() {
+            404 => return Err(pod::not_found(pod)),
+            // A wrong uid is refused with either; only the pod tells which it was.
+            code @ (409 | 422) if !uid.is_empty() => {
+                let now = pod::get(client, pod, patience).await?;
+                match pod::generation(&now, &pod.uid) {
+                    // The right pod after all: writers that met are tried again, a refusal stays one.
+                    Generation::Same => code == 409 && tries.pause(Duration::ZERO).await,
+                    Generation::Mirror => {
+                        let mirror = now.uid.unwrap_or_default();
+                        let changed = mirror != uid;
+                        uid = mirror;
+                        changed || tries.pause(Duration::ZERO).await
+                    }
+                    Generation::OtherMirror => return Err(pod::not_found(pod)),
+                    Generation::Other => return Err(pod::replaced(pod)),
+                }
+            }
+            _ => tries.again(&trouble).await,
+        };
+        if !again {
+            return Err(trouble.told(asked));
         }
-        log::debug!("publishing {}/{} is tried again: {error}", pod.namespace, pod.name);
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// After a refused uid: the uid of the mirror pod if the caller's is that of a static pod, nothing if the uid is
-/// right, else an error.
-async fn other_uid(
-    client: &kube::Client,
-    pod: &PodRef,
-    deadline: Instant,
-    asked: Asked<'_>,
-) -> Result<Option<String>, ClusterError> {
-    let metadata = timeout_at(deadline, pod::get(client, pod))
-        .await
-        .unwrap_or_else(|_| Err(unavailable(asked, "deadline passed")))?;
-    match &metadata.uid {
-        Some(uid) if *uid == pod.uid => Ok(None),
-        Some(uid) if pod::is_mirror_of(&metadata, &pod.uid) => Ok(Some(uid.clone())),
-        _ => Err(pod::replaced(pod)),
+        log::debug!("publishing {}/{} is tried again: {trouble:?}", pod.namespace, pod.name);
     }
 }
 
 async fn patch(client: &kube::Client, pod: &PodRef, uid: &str, text: &str) -> kube::Result<()> {
-    let mut metadata = serde_json::json!({ "annotations": { STATUS: text } });
+    let mut metadata = serde_json::json!({ "annotations": { ANNOTATION: text } });
     if !uid.is_empty() {
         // The API server refuses a patch that would change the uid: that is the guard.
         metadata["uid"] = uid.into();

@@ -2,9 +2,11 @@
 //!
 //! A dev-dependency of any crate, a dependency of none. [`skip`] makes a test that cannot run here count as skipped.
 //! [`Plugins`] is a folder of CNI plugins that are all the recording delegate: an oracle for what was called, in
-//! which order, with which environment and configuration. [`fuzz`] runs parsers on mutations of a corpus. [`netns`]
-//! makes network namespaces that end with the test.
+//! which order, with which environment and configuration. [`api`] is an API server that fails as told, [`apiserver`] a
+//! real one. [`fuzz`] runs parsers on mutations of a corpus. [`netns`] makes network namespaces that end with the test.
 
+pub mod api;
+pub mod apiserver;
 pub mod fuzz;
 pub mod netns;
 

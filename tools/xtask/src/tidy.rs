@@ -21,6 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("meta", &["cni"]),
     ("kubernetes", &["meta", "cni"]),
     ("multus-shim", &["meta", "cni"]),
+    ("multus", &["kubernetes", "meta"]),
     ("passthru", &["cni"]),
     ("multus-daemon", &["kubernetes", "meta"]),
     ("hostfs", &["cni"]),
@@ -33,7 +34,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const OUTERMOST: &[&str] = &["xtask", "e2e", "conformance"];
 
 /// The only shipped crates that may hold async code, TLS or a Kubernetes client.
-const ASYNC_CRATES: &[&str] = &["kubernetes", "multus-daemon"];
+const ASYNC_CRATES: &[&str] = &["kubernetes", "multus", "multus-daemon"];
 
 /// What those are recognised by, anywhere in the closure of normal dependencies.
 const ASYNC_PACKAGES: &[&str] = &["tokio", "hyper", "kube", "rustls", "tonic"];

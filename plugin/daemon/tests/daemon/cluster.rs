@@ -5,24 +5,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{
-    Daemon,
-    api::{Api, Mode, nad},
-    assert_failure, publish, resolve,
-};
+use crate::support::{Daemon, assert_failure, publish, resolve};
 use serde_json::json;
+use testkit::api::{Api, Mode, nad};
 
 const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
 #[test]
 fn resolves_from_the_cache_and_a_miss_by_one_read() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
+    api.with(|state| state.listed[0]["metadata"]["annotations"]["k8s.v1.cni.cncf.io/x"] = json!("y"));
     let Some(daemon) = Daemon::start(&api.address) else { return };
     daemon.wait_ready();
     let (status, answer) = daemon.resolve("known");
     assert_eq!(status, 200, "{answer}");
     let network = json!({"namespace": "default", "name": "known", "config": "{ \"type\":\"bridge\", \"z\": 1 }",
-        "annotations": {"k8s.v1.cni.cncf.io/resourceName": "vendor.example/vf"}});
+        "annotations": {"k8s.v1.cni.cncf.io/x": "y"}});
     assert_eq!(answer, json!({"networks": [network]}));
 
     let reads = |name: &str| api.seen("GET").iter().filter(|seen| seen.path.ends_with(name)).count();
@@ -38,7 +36,7 @@ fn resolves_from_the_cache_and_a_miss_by_one_read() {
 
 #[test]
 fn keeps_the_order_of_many_selections() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     api.with(|state| state.unlisted.extend((0..30).map(|n| nad(&format!("n{n}"), &n.to_string()))));
     let Some(daemon) = Daemon::start(&api.address) else { return };
     let mut request = resolve("known");
@@ -52,7 +50,7 @@ fn keeps_the_order_of_many_selections() {
 
 #[test]
 fn the_pods_annotations_come_only_when_asked_and_only_from_the_right_pod() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     let mut request = resolve("known");
     request["wantAnnotations"] = json!(true);
@@ -60,37 +58,36 @@ fn the_pods_annotations_come_only_when_asked_and_only_from_the_right_pod() {
     request["pod"]["uid"] = json!("uid0");
     assert_failure(&daemon.post("/v1/resolve", &request), "POD_REPLACED", 7);
     api.with(|state| {
-        state.pod.as_mut().unwrap()["metadata"]["annotations"] =
-            json!({"kubernetes.io/config.mirror": "uid0"});
+        state.pods[0]["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "uid0"});
     });
     assert_eq!(daemon.post("/v1/resolve", &request).0, 200);
-    api.with(|state| state.pod = None);
+    api.with(|state| state.pods.clear());
     assert_failure(&daemon.post("/v1/resolve", &request), "POD_NOT_FOUND", 11);
 }
 
 #[test]
 fn says_what_the_api_server_refuses_or_lacks() {
-    let api = Api::start();
-    api.with(|state| state.mode = Mode::Forbids);
+    let api = Api::start().unwrap();
+    api.set(Mode::Refuses(403));
     let Some(daemon) = Daemon::start(&api.address) else { return };
     let answer = daemon.resolve("known");
     assert_failure(&answer, "FORBIDDEN", 7);
     let message = answer.1["message"].as_str().unwrap();
     assert!(message.contains("get") && message.contains("network-attachment-definitions"), "{message}");
     assert_eq!(daemon.call("GET", "/readyz", "").0, 503);
-    api.with(|state| state.mode = Mode::NoCrd);
+    api.set(Mode::NoCrd);
     assert_failure(&daemon.resolve("known"), "CRD_MISSING", 7);
-    api.with(|state| state.mode = Mode::Works);
+    api.set(Mode::Works);
     daemon.wait_ready();
     assert_eq!(daemon.resolve("known").0, 200);
 }
 
 #[test]
 fn an_api_server_that_hangs_costs_three_seconds_and_the_cache_serves_on() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     daemon.wait_ready();
-    api.with(|state| state.mode = Mode::Silent);
+    api.set(Mode::Silent);
     let start = Instant::now();
     assert_failure(&daemon.resolve("late"), "API_UNAVAILABLE", 11);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
@@ -100,7 +97,7 @@ fn an_api_server_that_hangs_costs_three_seconds_and_the_cache_serves_on() {
 
 #[test]
 fn starts_and_serves_while_the_api_server_is_away() {
-    let address = Api::start_at("127.0.0.1:0").address;
+    let address = Api::start_at("127.0.0.1:0").unwrap().address;
     // A port that nobody listens on, and that is then taken: the next one may be in use, so ask for a free one.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     assert_ne!(address, free);
@@ -109,14 +106,14 @@ fn starts_and_serves_while_the_api_server_is_away() {
     let (status, line) = daemon.call("GET", "/readyz", "");
     assert_eq!((status, line.lines().count()), (503, 1), "{line}");
     assert_failure(&daemon.resolve("known"), "API_UNAVAILABLE", 11);
-    let _api = Api::start_at(&free);
+    let _api = Api::start_at(&free).unwrap();
     assert_eq!(daemon.resolve("known").0, 200);
     daemon.wait_ready();
 }
 
 #[test]
 fn publishes_one_annotation_guarded_by_the_uid() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     assert_eq!(daemon.post("/v1/publish", &publish("uid1", "sandbox1")), (200, json!({})));
     let patches = api.seen("PATCH");
@@ -132,13 +129,13 @@ fn publishes_one_annotation_guarded_by_the_uid() {
 
 #[test]
 fn publishing_is_retried_and_gives_up_in_time() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     daemon.wait_ready();
-    api.with(|state| state.mode = Mode::Fails(3));
+    api.set(Mode::Fails(503, 3));
     assert_eq!(daemon.post("/v1/publish", &publish("uid1", "sandbox1")).0, 200);
     assert_eq!(api.seen("PATCH").len(), 4);
-    api.with(|state| state.mode = Mode::Fails(1000));
+    api.set(Mode::Fails(503, 1000));
     let start = Instant::now();
     assert_failure(&daemon.post("/v1/publish", &publish("uid1", "sandbox1")), "API_UNAVAILABLE", 11);
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
@@ -146,22 +143,21 @@ fn publishing_is_retried_and_gives_up_in_time() {
 
 #[test]
 fn publishes_to_no_other_generation_of_the_pod_but_to_a_mirror() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     assert_failure(&daemon.post("/v1/publish", &publish("uid0", "sandbox1")), "POD_REPLACED", 7);
     api.with(|state| {
-        state.pod.as_mut().unwrap()["metadata"]["annotations"] =
-            json!({"kubernetes.io/config.mirror": "uid0"});
+        state.pods[0]["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "uid0"});
     });
     assert_eq!(daemon.post("/v1/publish", &publish("uid0", "sandbox1")).0, 200);
     assert_eq!(api.seen("PATCH").last().unwrap().body["metadata"]["uid"], "uid1");
-    api.with(|state| state.pod = None);
+    api.with(|state| state.pods.clear());
     assert_failure(&daemon.post("/v1/publish", &publish("uid1", "sandbox1")), "POD_NOT_FOUND", 11);
 }
 
 #[test]
 fn publishes_only_for_sandboxes_of_the_journal() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     for sandbox in ["sandbox2", "../journal/sandbox1", "", "sandbox1/"] {
         assert_failure(&daemon.post("/v1/publish", &publish("uid1", sandbox)), "UNKNOWN_SANDBOX", 7);
@@ -175,7 +171,7 @@ fn publishes_only_for_sandboxes_of_the_journal() {
 
 #[test]
 fn the_same_event_is_sent_once_a_minute() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     let event = json!({"pod": crate::support::pod("uid1"), "kind": "Warning", "reason": "NetworkFailed", "message": "a\nb"});
     for _ in 0..5 {
@@ -192,7 +188,7 @@ fn the_same_event_is_sent_once_a_minute() {
 
 #[test]
 fn many_at_once_are_all_answered() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     daemon.wait_ready();
     thread::scope(|scope| {

@@ -8,13 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{
-    BINARY, Daemon,
-    api::{Api, Mode},
-    assert_failure, publish,
-};
+use crate::support::{BINARY, Daemon, assert_failure, publish};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use testkit::api::{Api, Mode};
 
 fn mode(path: &std::path::Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
@@ -22,7 +19,7 @@ fn mode(path: &std::path::Path) -> u32 {
 
 #[test]
 fn folder_and_socket_are_roots_alone() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     let folder = daemon.folder.path().join("run/daemon");
     assert_eq!((mode(&folder), mode(&daemon.socket())), (0o700, 0o600));
@@ -32,7 +29,7 @@ fn folder_and_socket_are_roots_alone() {
 
 #[test]
 fn another_user_gets_no_answer_even_with_an_open_socket() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     let copy = daemon.folder.path().join("probe");
     fs::copy(BINARY, &copy).unwrap();
@@ -57,7 +54,7 @@ fn another_user_gets_no_answer_even_with_an_open_socket() {
 
 #[test]
 fn refuses_what_it_does_not_understand() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     for (method, path, body, status) in [
         ("GET", "/nothing", "", 404),
@@ -87,7 +84,7 @@ fn refuses_what_it_does_not_understand() {
 
 #[test]
 fn a_client_that_sends_nothing_is_let_go() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     let mut idle = UnixStream::connect(daemon.socket()).unwrap();
     let mut slow = UnixStream::connect(daemon.socket()).unwrap();
@@ -102,7 +99,7 @@ fn a_client_that_sends_nothing_is_let_go() {
 
 #[test]
 fn the_socket_comes_back_when_it_vanished() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(daemon) = Daemon::start(&api.address) else { return };
     fs::remove_dir_all(daemon.folder.path().join("run")).unwrap();
     daemon.wait("has a socket again", || daemon.call("GET", "/livez", "").0 == 200);
@@ -111,7 +108,7 @@ fn the_socket_comes_back_when_it_vanished() {
 
 #[test]
 fn a_stale_socket_file_is_no_obstacle_and_a_newer_daemon_keeps_its_own() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(mut older) = Daemon::start(&api.address) else { return };
     let mut open = UnixStream::connect(older.socket()).unwrap();
     fs::remove_file(older.socket()).unwrap();
@@ -127,10 +124,10 @@ fn a_stale_socket_file_is_no_obstacle_and_a_newer_daemon_keeps_its_own() {
 
 #[test]
 fn ends_after_the_requests_under_way_and_removes_its_socket() {
-    let api = Api::start();
+    let api = Api::start().unwrap();
     let Some(mut daemon) = Daemon::start(&api.address) else { return };
     daemon.wait_ready();
-    api.with(|state| state.mode = Mode::Fails(4));
+    api.set(Mode::Fails(503, 4));
     let socket = daemon.socket();
     let request = publish("uid1", "sandbox1").to_string();
     let under_way =
@@ -145,8 +142,8 @@ fn ends_after_the_requests_under_way_and_removes_its_socket() {
 
 #[test]
 fn probe_says_why_not() {
-    let api = Api::start();
-    api.with(|state| state.mode = Mode::Forbids);
+    let api = Api::start().unwrap();
+    api.set(Mode::Refuses(403));
     let Some(daemon) = Daemon::start(&api.address) else { return };
     let probe = |what: &str| {
         Command::new(BINARY).args(["probe", what, "--socket"]).arg(daemon.socket()).output().unwrap()

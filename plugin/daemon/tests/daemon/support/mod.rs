@@ -1,7 +1,5 @@
 //! A daemon under test and a client for its socket.
 
-pub(crate) mod api;
-
 use std::{
     fs,
     io::{Read, Write},
@@ -13,6 +11,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use testkit::api;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_multus-daemon");
 const PATIENCE: Duration = Duration::from_secs(20);
