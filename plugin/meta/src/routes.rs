@@ -147,7 +147,8 @@ pub fn plan(attached: &[Attached<'_>], cluster: &[Cidr], seen: &Seen) -> Result<
             change.remove = present(&change, seen)?;
             change.remove.retain(|route| !change.add.iter().any(|want| want.same_as(route)));
             let cluster = cluster.iter().filter(|_| one.primary);
-            change.add.extend(cluster.filter_map(|destination| instead(*destination, &change.remove)));
+            let cluster = cluster.filter_map(|destination| instead(*destination, &change.remove));
+            change.add.extend(cluster.filter(|route| !led_otherwise(route, seen)));
         }
         changes.push(change);
     }
@@ -214,6 +215,15 @@ fn present(change: &Change, seen: &Seen) -> Result<Vec<Route>> {
 fn instead(destination: Cidr, taken: &[Route]) -> Option<Route> {
     let of_family = taken.iter().filter(|route| route.is_v6() == destination.is_v6());
     of_family.min_by_key(|route| route.metric()).map(|route| route.to(destination))
+}
+
+/// Whether a network of the pod leads this very destination by a route of its own, which then is its author's wish.
+fn led_otherwise(route: &Route, seen: &Seen) -> bool {
+    let other = seen.routes.iter().any(|other| other.collides_with(route) && !other.same_as(route));
+    if other {
+        log::warn!("{}: a network of the pod has a route there; it stays", route.destination());
+    }
+    other
 }
 
 /// Reads a list of destinations for `cluster` of [`plan`], as the configuration's `key` has it.

@@ -66,7 +66,7 @@ fn add(kernel: &mut Kernel, ifname: &str, route: &Route) -> Result<()> {
     }
 }
 
-/// Something leads to the same place with the same metric already: this very route, or another.
+/// A default route with this metric is there already: this very route, or another.
 fn settled(kernel: &mut Kernel, ifname: &str, route: &Route, shown: &str) -> Result<()> {
     let routes = kernel.routes().map_err(|error| failed(format!("reading the routes: {error}")))?;
     let standing: Vec<&Route> = routes.iter().filter(|other| other.collides_with(route)).collect();
@@ -75,19 +75,10 @@ fn settled(kernel: &mut Kernel, ifname: &str, route: &Route, shown: &str) -> Res
     }
     let other = standing.iter().map(|other| format!("{} on {}", way(other), interfaces_of(other)));
     let other = other.collect::<Vec<String>>().join(", ");
-    if route.is_default() {
-        return Err(Fault::invalid(
-            SLUG,
-            format!(
-                "default-route {shown}: another default route of the pod stays, {other}; let one network alone give the default route"
-            ),
-        ));
-    }
-    log::warn!(
-        "{}: not led over {ifname}, because a network of the pod leads it {other}",
-        route.destination()
+    let why = format!(
+        "default-route {shown}: another default route of the pod stays, {other}; let one network alone give it"
     );
-    Ok(())
+    Err(Fault::invalid(SLUG, why))
 }
 
 fn interfaces_of(route: &Route) -> String {

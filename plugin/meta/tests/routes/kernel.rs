@@ -317,7 +317,8 @@ fn a_route_that_is_there_already_keeps_its_way() {
     pod.ip("route add 10.244.0.0/16 via 10.1.0.7 dev eth0");
     pod.ip("route add 10.96.0.0/12 via 10.2.0.7 dev net1");
     let networks = [network("eth0", None, &silent()), network("net1", Some(&["10.2.0.1"]), &silent())];
-    pod.settle(&networks, &["10.96.0.0/12", "10.244.0.0/16"]).unwrap();
+    let results = pod.settle(&networks, &["10.96.0.0/12", "10.244.0.0/16"]).unwrap();
+    assert_eq!(results[0], silent(), "a result says what is");
     assert!(pod.to("10.244.0.0/16").contains("via 10.1.0.7 dev eth0"));
     assert!(
         pod.to("10.96.0.0/12").contains("via 10.2.0.7 dev net1"),
