@@ -49,7 +49,7 @@ fn add(kernel: &mut Kernel, ifname: &str, route: &Route) -> Result<()> {
     let Err(error) = kernel.add(route) else { return Ok(()) };
     let shown = format!("{} {} on {ifname}", route.destination(), way(route));
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EEXIST) => settled(kernel, ifname, route, &shown),
+        Some(Errno::EEXIST) => settled(kernel, route, &shown),
         Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EINVAL) if route.gateway().is_some() => {
             let addresses =
                 addresses(ifname).map_err(|error| failed(format!("addresses of {ifname}: {error}")))?;
@@ -67,7 +67,7 @@ fn add(kernel: &mut Kernel, ifname: &str, route: &Route) -> Result<()> {
 }
 
 /// A default route with this metric is there already: this very route, or another.
-fn settled(kernel: &mut Kernel, ifname: &str, route: &Route, shown: &str) -> Result<()> {
+fn settled(kernel: &mut Kernel, route: &Route, shown: &str) -> Result<()> {
     let routes = kernel.routes().map_err(|error| failed(format!("reading the routes: {error}")))?;
     let standing: Vec<&Route> = routes.iter().filter(|other| other.collides_with(route)).collect();
     if standing.iter().any(|other| other.same_as(route)) {
