@@ -49,15 +49,7 @@ impl Daemon {
             body.len()
         );
         let answer = exchange(&mut stream, &(head + &body), deadline).map_err(|error| self.lost(&error))?;
-        let (status, body) = split(&answer).ok_or_else(|| unusable("it is no HTTP answer"))?;
-        if status == 200 {
-            return serde_json::from_slice(body).map_err(|error| unusable(&error.to_string()));
-        }
-        let refused: ClusterError = serde_json::from_slice(body)
-            .map_err(|_| unusable(&format!("status {status} without a reason")))?;
-        // Codes below 100 belong to the spec; the daemon may use those for its own domain only.
-        let code = if matches!(refused.code, 7 | 11) { refused.code } else { 11 };
-        Err(ClusterError { code, ..refused })
+        read(&answer)
     }
 
     fn connect(&self, wait: Duration) -> Result<UnixStream, ClusterError> {
@@ -134,6 +126,19 @@ impl Cluster for Daemon {
 #[derive(serde::Deserialize)]
 struct Empty {}
 
+/// What an answer says; nothing of it is believed yet.
+fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, ClusterError> {
+    let (status, body) = split(answer).ok_or_else(|| unusable("it is no HTTP answer"))?;
+    if status == 200 {
+        return serde_json::from_slice(body).map_err(|error| unusable(&error.to_string()));
+    }
+    let refused: ClusterError =
+        serde_json::from_slice(body).map_err(|_| unusable(&format!("status {status} without a reason")))?;
+    // Codes below 100 belong to the spec; the daemon may use those for its own domain only.
+    let code = if matches!(refused.code, 7 | 11) { refused.code } else { 11 };
+    Err(ClusterError { code, ..refused })
+}
+
 fn exchange(stream: &mut UnixStream, request: &str, deadline: Instant) -> io::Result<Vec<u8>> {
     let left = || match deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(io::Error::from(io::ErrorKind::TimedOut)),
@@ -182,4 +187,23 @@ fn unusable(why: &str) -> ClusterError {
 
 fn error(reason: &str, message: String) -> ClusterError {
     ClusterError { code: 11, reason: reason.to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use meta::cluster::ResolveResponse;
+
+    #[test]
+    fn an_answer_of_any_bytes_is_read_or_one_line() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/answer");
+        let read = |bytes: &[u8]| {
+            if let Err(error) = super::read::<ResolveResponse>(bytes) {
+                let line = meta::error::Fault::from(error).line();
+                assert!(line.chars().count() < 300 && !line.chars().any(char::is_control), "{line}");
+            }
+        };
+        assert!(testkit::fuzz::run(&corpus, read).is_ok());
+    }
 }
