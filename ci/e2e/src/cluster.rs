@@ -17,11 +17,16 @@ pub const DAEMONSET: &str = "daemonset/multus";
 /// The node that tests look at.
 pub const NODE: &str = "node1";
 
+/// Between two looks at something that is awaited.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
 /// The cluster, ready: image loaded, chart installed, its pods Ready.
 #[derive(Debug)]
 pub struct Cluster {
     cache: PathBuf,
     repository: PathBuf,
+    /// The project's own tool, built: run through cargo each time, it would be slow.
+    xtask: PathBuf,
 }
 
 impl Cluster {
@@ -42,7 +47,7 @@ impl Cluster {
                 .join(".cache/multus-rs"),
         };
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
-        let cluster = Self { cache, repository };
+        let cluster = Self { xtask: build_xtask(&repository)?, cache, repository };
         let kubeconfig = cluster.cache.join("cluster/kubeconfig");
         ensure!(
             kubeconfig.exists(),
@@ -103,7 +108,7 @@ impl Cluster {
         serde_json::from_str(&text).with_context(|| format!("kubectl {args:?} printed no JSON"))
     }
 
-    /// Applies an object.
+    /// Applies an object, or a `List` of them.
     ///
     /// # Errors
     /// As [`Cluster::kubectl`].
@@ -117,12 +122,31 @@ impl Cluster {
         succeeded("kubectl apply", child.wait_with_output()?).map(drop)
     }
 
-    /// Runs a shell line on a node, in its namespaces.
+    /// Runs a shell line on [`NODE`], in its namespaces.
     ///
     /// # Errors
     /// When the line fails; with what it printed.
     pub fn on_node(&self, line: &str) -> Result<String> {
-        self.xtask(&["cluster", "exec", NODE, "--", "sh", "-c", line])
+        self.on(NODE, line)
+    }
+
+    /// Runs a shell line on a node, in its namespaces.
+    ///
+    /// # Errors
+    /// When the line fails, or the node does not run; with what was printed.
+    pub fn on(&self, node: &str, line: &str) -> Result<String> {
+        self.xtask(&["cluster", "exec", node, "--", "sh", "-c", line])
+    }
+
+    /// Names of the nodes that are Ready.
+    ///
+    /// # Errors
+    /// kubectl's own words.
+    pub fn nodes(&self) -> Result<Vec<String>> {
+        let ready =
+            "{range .items[*]}{.metadata.name} {.status.conditions[?(@.type=='Ready')].status}{'\\n'}{end}";
+        let text = self.kubectl(&["get", "nodes", "-o", &format!("jsonpath={ready}")])?;
+        Ok(text.lines().filter_map(|line| line.strip_suffix(" True")).map(str::to_owned).collect())
     }
 
     /// Runs the installed plugin by hand on the node, as the runtime would for a pod with these annotations and
@@ -158,8 +182,7 @@ impl Cluster {
     /// # Errors
     /// When it fails; with what it printed.
     pub fn xtask(&self, args: &[&str]) -> Result<String> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        self.run(PathBuf::from(cargo), &[&["run", "--quiet", "--package", "xtask", "--"], args].concat())
+        self.run(self.xtask.clone(), args)
     }
 
     fn command(&self, program: PathBuf, args: &[&str]) -> Command {
@@ -177,6 +200,17 @@ impl Cluster {
         let output = self.command(program, args).output().with_context(|| shown.clone())?;
         succeeded(&shown, output)
     }
+}
+
+/// The tool as it is in this checkout, built where that is needed.
+fn build_xtask(repository: &Path) -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--package", "xtask", "--message-format=json-render-diagnostics"]);
+    let messages = succeeded("cargo build --package xtask", build.current_dir(repository).output()?)?;
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut programs = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    programs.next_back().context("cargo names no program that it built")
 }
 
 fn succeeded(shown: &str, output: Output) -> Result<String> {
@@ -198,7 +232,8 @@ pub fn eventually<T>(within: Duration, look: impl Fn() -> Result<T>) -> Result<T
             Err(error) if Instant::now() >= until => {
                 return Err(error.context(format!("still so after {} s", within.as_secs())));
             }
-            Err(_) => std::thread::yield_now(),
+            // The looks themselves cost the node something.
+            Err(_) => std::thread::sleep(BETWEEN_LOOKS),
             found => return found,
         }
     }

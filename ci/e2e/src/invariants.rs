@@ -4,17 +4,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::OnceLock,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
     Cluster,
     cluster::eventually,
     objects::{NETWORKS, STATUS},
+    sight::{self, Interfaces, Sight},
 };
 
 /// How long a node may take to clean up after its last pod.
@@ -49,19 +50,40 @@ fn a_plain_sandbox_needs_plugin_and_conflist_alone(cluster: &Cluster) -> Result<
 /// # Errors
 /// Names the pod and the difference.
 pub fn every_pod_has_what_it_asked_for(cluster: &Cluster) -> Result<()> {
-    let pods = cluster.json(&["get", "pods", "--all-namespaces"])?;
-    for pod in pods["items"].as_array().context("no list of pods")? {
-        let asks = pod["metadata"]["annotations"][NETWORKS].as_str().unwrap_or_default();
-        let running = pod["status"]["containerStatuses"][0]["state"]["running"].is_object();
-        let leaving = pod["metadata"]["deletionTimestamp"].is_string();
-        if running && !leaving && !asks.is_empty() {
-            has_what_it_asked_for(cluster, pod).with_context(|| pod["metadata"]["name"].to_string())?;
-        }
+    let before = running_pods_that_ask(cluster)?;
+    let mut sights = BTreeMap::new();
+    for node in cluster.nodes()? {
+        sights.insert(node.clone(), Sight::of(cluster, &node)?);
+    }
+    // What left, restarted or was stopped between the looks says nothing.
+    let after = running_pods_that_ask(cluster)?;
+    for (container, pod) in before.iter().filter(|(container, _)| after.contains_key(*container)) {
+        let sight = pod["spec"]["nodeName"].as_str().and_then(|node| sights.get(node));
+        let Some(sight) = sight.filter(|sight| sight.containers.contains(container)) else { continue };
+        let (name, uid) = (&pod["metadata"]["name"], sight::uid(pod).unwrap_or_default());
+        let found = sight.pods.get(&uid).with_context(|| format!("{name} runs and has no sandbox"))?;
+        has_what_it_asked_for(pod, found).with_context(|| name.to_string())?;
     }
     Ok(())
 }
 
-fn has_what_it_asked_for(cluster: &Cluster, pod: &Value) -> Result<()> {
+/// By the id of the container, which is a new one after a restart.
+fn running_pods_that_ask(cluster: &Cluster) -> Result<BTreeMap<String, Value>> {
+    let pods = cluster.json(&["get", "pods", "--all-namespaces"])?;
+    let pods = pods["items"].as_array().cloned().context("no list of pods")?;
+    let running = pods.into_iter().filter_map(|pod| {
+        let running = pod["status"]["containerStatuses"][0]["state"]["running"].is_object();
+        let asks = pod["metadata"]["annotations"][NETWORKS].as_str().is_some_and(|asks| !asks.is_empty());
+        let leaving = pod["metadata"]["deletionTimestamp"].is_string();
+        if !asks || leaving || !running {
+            return None;
+        }
+        Some((sight::container(&pod)?.to_owned(), pod))
+    });
+    Ok(running.collect())
+}
+
+fn has_what_it_asked_for(pod: &Value, found: &Interfaces) -> Result<()> {
     let asks = pod["metadata"]["annotations"][NETWORKS].as_str().unwrap_or_default();
     let requested = if asks.starts_with('[') {
         serde_json::from_str::<Vec<Value>>(asks)?.len()
@@ -75,82 +97,77 @@ fn has_what_it_asked_for(cluster: &Cluster, pod: &Value) -> Result<()> {
         "asked for {requested} networks, network-status has {}",
         status.len()
     );
-    let said: BTreeMap<String, BTreeSet<String>> = status
+    let said: Interfaces = status
         .iter()
         .map(|entry| {
             let ips = entry["ips"].as_array().into_iter().flatten().filter_map(Value::as_str);
             (entry["interface"].as_str().unwrap_or_default().to_owned(), ips.map(str::to_owned).collect())
         })
         .collect();
-    let (namespace, name) = (
-        pod["metadata"]["namespace"].as_str().unwrap_or_default(),
-        pod["metadata"]["name"].as_str().unwrap_or_default(),
-    );
-    let found = addresses(cluster, namespace, name)?;
-    ensure!(said == found, "network-status says {said:?}, the pod has {found:?}");
+    ensure!(said == *found, "network-status says {said:?}, the pod has {found:?}");
     Ok(())
 }
 
-/// IPv4 addresses by interface, as the pod itself sees them; without loopback.
-///
-/// # Errors
-/// kubectl's own words.
-pub fn addresses(
-    cluster: &Cluster,
-    namespace: &str,
-    pod: &str,
-) -> Result<BTreeMap<String, BTreeSet<String>>> {
-    let text =
-        cluster.kubectl(&["--namespace", namespace, "exec", pod, "--", "ip", "-o", "-4", "addr", "show"])?;
-    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for line in text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let (Some(interface), Some(address)) = (words.get(1), words.get(3)) else {
-            bail!("not understood: {line}")
-        };
-        if *interface != "lo" {
-            let address = address.split('/').next().unwrap_or_default();
-            found.entry((*interface).to_owned()).or_default().insert(address.to_owned());
-        }
-    }
-    Ok(found)
-}
-
-/// INV-2: each record, lock and reserved address belongs to a sandbox that the runtime has.
+/// INV-2: each record, lock and reserved address belongs to a sandbox that the node's runtime has.
 ///
 /// # Errors
 /// Names what is left over.
 pub fn nothing_outlives_its_sandbox(cluster: &Cluster) -> Result<()> {
-    let live = sandboxes(cluster)?;
-    let left = cluster.on_node(
-        "cd /var/lib/cni; for f in multus-rs/journal/* /run/multus-rs/plain/*; do [ -f \"$f\" ] && echo \"record $f $(basename \"$f\" .json)\"; done; \
-         for f in $(find networks -type f ! -name lock ! -name 'last_reserved_ip*'); do [ -f \"$f\" ] && echo \"address $f $(head -n1 \"$f\" | tr -d '\\r')\"; done; \
-         for f in /run/multus-rs/lock/* multus-rs/given-up/*; do [ -f \"$f\" ] && echo \"leftover $f -\"; done; true",
-    )?;
-    let orphans: Vec<&str> =
-        left.lines().filter(|line| !line.rsplit(' ').next().is_some_and(|id| live.contains(id))).collect();
-    ensure!(orphans.is_empty(), "left behind, while {} sandboxes live:\n{}", live.len(), orphans.join("\n"));
+    for node in cluster.nodes()? {
+        let said = cluster.on(&node, WHAT_BELONGS_TO_WHOM)?;
+        let (live, owned): (Vec<&str>, Vec<&str>) =
+            said.lines().partition(|line| line.starts_with("sandbox "));
+        let live: BTreeSet<&str> = live.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+        let is_orphan = |line: &&str| !line.rsplit(' ').next().is_some_and(|id| live.contains(id));
+        let orphans: Vec<&str> = owned.into_iter().filter(is_orphan).collect();
+        ensure!(
+            orphans.is_empty(),
+            "left on {node}, where {} sandboxes live:\n{}",
+            live.len(),
+            orphans.join("\n")
+        );
+    }
     Ok(())
 }
 
-/// Ids of the sandboxes that the node's runtime has.
-fn sandboxes(cluster: &Cluster) -> Result<BTreeSet<String>> {
-    let text = cluster.on_node(
-        "ctr --namespace k8s.io containers list --quiet 'labels.\"io.cri-containerd.kind\"==sandbox'",
-    )?;
-    Ok(text.split_whitespace().map(str::to_owned).collect())
-}
+/// Prints `sandbox ID` for those that the runtime has, then what there is of ours and of the address plugin, with the id
+/// of its sandbox last. The sandboxes are listed last: one that comes meanwhile is no orphan's owner too late.
+const WHAT_BELONGS_TO_WHOM: &str = r#"
+cd /var/lib/cni || exit 1
+for f in multus-rs/journal/* /run/multus-rs/plain/*; do
+  [ -f "$f" ] && echo "record $f $(basename "$f" .json)"
+done
+for f in $(find networks -type f ! -name lock ! -name 'last_reserved_ip*' 2>/dev/null); do
+  id=$(head -n 1 "$f" 2>/dev/null | tr -d '\r') && [ -n "$id" ] && echo "address $f $id"
+done
+for f in /run/multus-rs/lock/* multus-rs/given-up/*; do
+  [ -f "$f" ] && echo "leftover $f -"
+done
+ctr --namespace k8s.io containers list --quiet 'labels."io.cri-containerd.kind"==sandbox' | sed 's/^/sandbox /'"#;
 
-/// INV-4: our conflist is whole, nothing half-written lies beside it, and nothing there is ever written again.
+/// INV-4: our conflist is whole, nothing half-written lies beside it, and nothing there is written when it does not
+/// change.
 fn the_cni_folder_is_at_rest(cluster: &Cluster) -> Result<()> {
-    let conflist = cluster.on_node("cat /etc/cni/net.d/00-multus.conflist")?;
-    let conflist: Value = serde_json::from_str(&conflist).context("00-multus.conflist is not whole")?;
-    ensure!(conflist["plugins"][0]["type"] == "multus-shim", "00-multus.conflist is not ours: {conflist}");
-    let hidden = cluster.on_node("find /etc/cni/net.d -name '.*' -type f")?;
-    ensure!(hidden.trim().is_empty(), "half-written in the CNI folder: {hidden}");
-    static FIRST: OnceLock<String> = OnceLock::new();
-    let now = cluster.on_node("stat -c '%n inode %i written %y' /etc/cni/net.d/*")?;
-    let first = FIRST.get_or_init(|| now.clone());
-    ensure!(*first == now, "written since the first look:\n{first}now:\n{now}");
+    /// What the last look at each node found: the contents, and when they were written.
+    static LAST: Mutex<BTreeMap<String, (String, String)>> = Mutex::new(BTreeMap::new());
+    for node in cluster.nodes()? {
+        let conflist = cluster.on(&node, "cat /etc/cni/net.d/00-multus.conflist")?;
+        let conflist: Value = serde_json::from_str(&conflist).context("00-multus.conflist is not whole")?;
+        ensure!(
+            conflist["plugins"][0]["type"] == "multus-shim",
+            "00-multus.conflist is not ours: {conflist}"
+        );
+        let hidden = cluster.on(&node, "find /etc/cni/net.d -name '.*' -type f")?;
+        ensure!(hidden.trim().is_empty(), "half-written in the CNI folder of {node}: {hidden}");
+        let contents = cluster.on(&node, "head -n -0 /etc/cni/net.d/*")?;
+        let written = cluster.on(&node, "stat -c '%n inode %i written %y' /etc/cni/net.d/*")?;
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((before, then)) = last.insert(node.clone(), (contents.clone(), written.clone())) {
+            ensure!(
+                before != contents || then == written,
+                "on {node}, written without a change:\n{then}now:\n{written}"
+            );
+        }
+    }
     Ok(())
 }

@@ -7,5 +7,6 @@
 pub mod cluster;
 pub mod invariants;
 pub mod objects;
+pub mod sight;
 
 pub use cluster::Cluster;

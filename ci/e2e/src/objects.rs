@@ -3,12 +3,24 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::Cluster;
+use crate::{Cluster, cluster::NODE};
 
 /// Annotation by which a pod asks for networks.
 pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// Annotation that says what it got.
 pub const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
+
+/// A pod that sleeps on [`NODE`]; with networks, it asks for them. What else a test wants of it, it sets in the object.
+pub fn pod(name: &str, networks: Option<&str>) -> Value {
+    let annotations = networks.map_or(json!({}), |text| json!({ NETWORKS: text }));
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": annotations},
+        "spec": {
+            "nodeName": NODE, "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "main", "image": "localhost/multus-rs-test:dev", "imagePullPolicy": "Never", "command": ["sleep", "infinity"]}],
+        },
+    })
+}
 
 /// A namespace that goes with all that is in it, also when its test fails.
 #[derive(Debug)]
@@ -70,20 +82,24 @@ impl<'a> Namespace<'a> {
         self.network(name, &config.to_string())
     }
 
-    /// Creates a pod that sleeps; with networks, it asks for them.
+    /// Creates one pod; see [`pod`].
     ///
     /// # Errors
     /// kubectl's own words.
     pub fn pod(&self, name: &str, networks: Option<&str>) -> Result<()> {
-        let annotations = networks.map_or(json!({}), |text| json!({ NETWORKS: text }));
-        self.cluster.apply(&json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": self.name, "annotations": annotations},
-            "spec": {
-                "nodeName": crate::cluster::NODE, "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "main", "image": "localhost/multus-rs-test:dev", "imagePullPolicy": "Never", "command": ["sleep", "infinity"]}],
-            },
-        }))
+        self.create(&[pod(name, networks)])
+    }
+
+    /// Creates objects in this namespace, all at once.
+    ///
+    /// # Errors
+    /// kubectl's own words.
+    pub fn create(&self, objects: &[Value]) -> Result<()> {
+        let mut objects = objects.to_vec();
+        for object in &mut objects {
+            object["metadata"]["namespace"] = json!(self.name);
+        }
+        self.cluster.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }))
     }
 
     /// Waits until a pod is Ready.
@@ -91,12 +107,47 @@ impl<'a> Namespace<'a> {
     /// # Errors
     /// When it is not within `seconds`, with what happened to it.
     pub fn ready(&self, pod: &str, seconds: u32) -> Result<()> {
+        self.all_ready(&[pod], seconds)
+    }
+
+    /// Waits until all these pods are Ready.
+    ///
+    /// # Errors
+    /// When one is not within `seconds`, with what happened to those that are not.
+    pub fn all_ready<S: AsRef<str>>(&self, pods: &[S], seconds: u32) -> Result<()> {
         let timeout = format!("--timeout={seconds}s");
-        let waited = self.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), &timeout]);
-        waited.map(drop).map_err(|error| match self.events(pod) {
-            Ok(events) => error.context(events.join("\n")),
-            Err(unknown) => error.context(unknown),
-        })
+        let names: Vec<String> = pods.iter().map(|pod| format!("pod/{}", pod.as_ref())).collect();
+        let mut args = vec!["wait", "--for=condition=Ready", &timeout];
+        args.extend(names.iter().map(String::as_str));
+        let Err(mut error) = self.kubectl(&args) else { return Ok(()) };
+        for pod in pods.iter().map(AsRef::as_ref) {
+            if !self.is_ready(pod).unwrap_or_default() {
+                error = match self.events(pod) {
+                    Ok(events) => error.context(format!("{pod}: {}", events.join("\n"))),
+                    Err(unknown) => error.context(unknown),
+                };
+            }
+        }
+        Err(error)
+    }
+
+    /// Whether a pod is Ready now.
+    ///
+    /// # Errors
+    /// kubectl's own words.
+    pub fn is_ready(&self, pod: &str) -> Result<bool> {
+        let ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
+        Ok(self.kubectl(&["get", "pod", pod, "-o", ready])? == "True")
+    }
+
+    /// Creates pods and waits until all are Ready, a minute at most.
+    ///
+    /// # Errors
+    /// As [`Namespace::create`] and [`Namespace::all_ready`].
+    pub fn start(&self, pods: &[Value]) -> Result<()> {
+        self.create(pods)?;
+        let names: Vec<&str> = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str()).collect();
+        self.all_ready(&names, 60)
     }
 
     /// Deletes a pod and waits until it is gone.
@@ -125,7 +176,8 @@ impl<'a> Namespace<'a> {
 
 impl Drop for Namespace<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.kubectl(&["delete", "namespace", &self.name, "--timeout=90s"]) {
+        // Not awaited: what leaves does so in its own time, and the checks of the next test look again until it has.
+        if let Err(error) = self.kubectl(&["delete", "namespace", &self.name, "--wait=false"]) {
             eprintln!("namespace {} stays: {error:#}", self.name);
         }
     }

@@ -3,7 +3,7 @@
 //! Runs as often as one likes: what is already there is kept or upgraded.
 
 use crate::cluster::Layout;
-use crate::test::{show, succeed, xtask};
+use crate::command::{show, succeed, xtask};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::cluster;
+use crate::command::{cargo, run as output, succeed};
+use crate::{cluster, debian};
 
 /// The image's name on this machine and in the demo's cluster.
 const TAG: &str = "localhost/multus-rs:dev";
@@ -78,7 +79,8 @@ pub(crate) fn run(args: &Images) -> Result<()> {
         None => cache.join("images/multus-rs.tar"),
     };
     let buildah = Buildah::prepare(&cache)?;
-    build(&repository, arch)?;
+    prepare_target(arch)?;
+    build(&repository, &cache, arch)?;
 
     // A folder of its own as the context, so that what is not copied cannot matter.
     let context = tempfile::tempdir().context("cannot make a folder for the image's files")?;
@@ -111,17 +113,32 @@ pub(crate) fn run(args: &Images) -> Result<()> {
     Ok(())
 }
 
-/// Builds the binaries, each with its profile.
-fn build(repository: &Path, arch: Arch) -> Result<()> {
+/// What compiling for the other architecture needs.
+fn prepare_target(arch: Arch) -> Result<()> {
+    let target = arch.target();
+    let libraries = output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))?;
+    if !Path::new(libraries.trim()).exists() {
+        succeed(Command::new("rustup").args(["target", "add", target])).with_context(|| {
+            format!("the Rust target {target} is missing: rustup (https://rustup.rs) installs it")
+        })?;
+    }
+    // The crypto library has parts in C.
+    debian::ensure(match arch {
+        Arch::Amd64 => &[("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu")],
+        Arch::Arm64 => &[("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")],
+    })
+}
+
+/// Builds the binaries, each with its profile. What they depend on is compiled in the cache, where the next clone finds
+/// it; the binaries are in the target folder of this one.
+fn build(repository: &Path, cache: &Path, arch: Arch) -> Result<()> {
     for profile in ["plugin", "release"] {
-        let mut cargo = Command::new("cargo");
-        cargo.current_dir(repository).args(["build", "--locked", "--profile", profile]);
-        cargo.args(["--target", arch.target()]);
+        let mut build = cargo(["build", "--locked", "--profile", profile, "--target", arch.target()]);
+        build.current_dir(repository).env("CARGO_BUILD_BUILD_DIR", cache.join("build"));
         for (name, _) in BINARIES.iter().filter(|(_, p)| *p == profile) {
-            cargo.args(["--bin", name]);
+            build.args(["--bin", name]);
         }
-        let status = cargo.status().context("cannot run cargo")?;
-        ensure!(status.success(), "cargo build --profile {profile} failed");
+        succeed(&mut build)?;
     }
     Ok(())
 }
@@ -163,10 +180,7 @@ struct Buildah {
 
 impl Buildah {
     fn prepare(cache: &Path) -> Result<Buildah> {
-        let there = Command::new("buildah").arg("--version").stdout(Stdio::null()).status();
-        if !there.is_ok_and(|s| s.success()) {
-            install_buildah()?;
-        }
+        debian::ensure(&[("buildah", "buildah")])?;
         let store = cache.join("buildah");
         let buildah = Buildah { root: store.join("root"), runroot: store.join("run") };
         for dir in [&buildah.root, &buildah.runroot] {
@@ -226,20 +240,6 @@ impl Buildah {
         self.run(&["push", "--quiet", TAG, &format!("docker-archive:{}:{TAG}", file.display())])?;
         fs::rename(&file, out).with_context(|| format!("cannot write {}", out.display()))
     }
-}
-
-fn install_buildah() -> Result<()> {
-    eprintln!("installing buildah");
-    for args in
-        [&["update", "--quiet"][..], &["install", "--yes", "--quiet", "--no-install-recommends", "buildah"]]
-    {
-        let done = Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive").status();
-        ensure!(
-            done.is_ok_and(|s| s.success()),
-            "buildah is missing and apt-get could not install it: install buildah, then try again"
-        );
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! `cargo xtask`: everything that builds, runs and checks this project, as one program.
 
 mod cluster;
+mod command;
+mod debian;
 mod demo;
+mod gate;
 mod images;
 mod soak;
 mod tally;

@@ -1,14 +1,32 @@
-//! `cargo xtask soak`: what is too long for a gate. The end-to-end tests again, many more rounds of each.
+//! `cargo xtask soak`: what is too long for a gate, on a cluster of two nodes.
 
-use anyhow::Result;
 use std::process::ExitCode;
 
-/// Rounds when nothing else is asked for. The gate runs a few.
-const ROUNDS: u32 = 20;
+use anyhow::Result;
 
-/// Runs the churn tests with `E2E_ROUNDS` rounds, or [`ROUNDS`].
+use crate::cluster::Layout;
+use crate::command::cargo;
+use crate::gate::Gate;
+use crate::test;
+
+/// Runs the soak tests. They read `E2E_ROUNDS` and `E2E_SEED` and print the seed that repeats a run.
 pub(crate) fn run() -> Result<ExitCode> {
-    let rounds = std::env::var("E2E_ROUNDS").unwrap_or_else(|_| ROUNDS.to_string());
-    println!("soak: {rounds} rounds");
-    crate::test::only_end_to_end(&[("E2E_ROUNDS", rounds)], Some("churn"))
+    let layout = Layout::new()?;
+    let mut gate = Gate::new();
+    if gate.step("set-up", test::set_up) {
+        test::on_cluster(&mut gate, &layout, |gate| {
+            let tests = cargo([
+                "test",
+                "--package",
+                "e2e",
+                "--test",
+                "soak",
+                "--",
+                "--test-threads=1",
+                "--nocapture",
+            ]);
+            gate.tests("soak", tests);
+        });
+    }
+    Ok(gate.report())
 }

@@ -9,13 +9,17 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// What `test result:` lines call passed, skipped ones included.
-    reported_passed: usize,
+    reported: usize,
+    /// How many of [`Tally::skipped`] are tests, which were reported as passed.
+    skipped_tests: usize,
     /// Tests that failed.
     pub(crate) failed: usize,
     /// `name: reason` of each skipped test, in the order seen.
     pub(crate) skipped: Vec<String>,
     /// Names of tests that failed.
     pub(crate) failures: Vec<String>,
+    /// Programs below `tests/` that have no test at all: what was in them has gone.
+    pub(crate) empty: Vec<String>,
     /// Two tests of different programs may share a name, so names are told apart by program.
     seen: BTreeSet<(String, String)>,
     program: String,
@@ -23,16 +27,19 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Tests that ran, whatever came of it; one that skipped itself ran too.
+    pub(crate) fn ran(&self) -> usize {
+        self.reported + self.failed
+    }
+
     /// Tests that ran and held.
     pub(crate) fn passed(&self) -> usize {
-        self.reported_passed.saturating_sub(self.skipped.len())
+        self.reported.saturating_sub(self.skipped_tests)
     }
 
     /// Counts a check that could not run here.
     pub(crate) fn skip(&mut self, name: &str, reason: &str) {
         self.skipped.push(format!("{name}: {reason}"));
-        // Unlike a test, nothing reported it as passed.
-        self.reported_passed += 1;
     }
 
     /// Takes in one line of output.
@@ -44,8 +51,13 @@ impl Tally {
         }
         // Output of a test may stand before or after what the harness says on the same line.
         if let Some(at) = line.find("test result: ") {
-            self.reported_passed += number_before(&line[at..], " passed");
-            self.failed += number_before(&line[at..], " failed");
+            let count = |what| number_before(&line[at..], what);
+            let (passed, failed) = (count(" passed"), count(" failed"));
+            self.reported += passed;
+            self.failed += failed;
+            if self.program.starts_with("tests/") && passed + failed + count(" filtered") == 0 {
+                self.empty.push(self.program.split(' ').next().unwrap_or_default().to_owned());
+            }
             return;
         }
         if let Some((name, _)) = text.strip_prefix("test ").and_then(|rest| rest.split_once(" ...")) {
@@ -67,6 +79,7 @@ impl Tally {
         let name = if name == "main" && !self.current.is_empty() { self.current.as_str() } else { name };
         if self.seen.insert((self.program.clone(), name.to_owned())) {
             self.skipped.push(format!("{name}: {}", reason.trim()));
+            self.skipped_tests += 1;
         }
     }
 }

@@ -11,10 +11,8 @@ use e2e::{
 
 use crate::invariants_hold;
 
-/// How often the DaemonSet is restarted; the soak sets more.
-fn rounds() -> usize {
-    std::env::var("E2E_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2)
-}
+/// How often the DaemonSet is restarted.
+const ROUNDS: usize = 2;
 
 #[test]
 fn churn_under_a_restarting_daemon_starts_no_pod_without_its_networks() {
@@ -22,7 +20,7 @@ fn churn_under_a_restarting_daemon_starts_no_pod_without_its_networks() {
     let space = Namespace::new(cluster, "churn").unwrap();
     space.bridge("a", 61).unwrap();
     space.bridge("b", 62).unwrap();
-    for round in 0..rounds() {
+    for round in 0..ROUNDS {
         let done = AtomicBool::new(false);
         let created = std::thread::scope(|scope| {
             let creator = scope.spawn(|| {
@@ -34,19 +32,25 @@ fn churn_under_a_restarting_daemon_starts_no_pod_without_its_networks() {
                 }
                 created
             });
-            let restarted = cluster
-                .kubectl(&["--namespace", NAMESPACE, "rollout", "restart", DAEMONSET])
-                .and_then(|_| cluster.rolled_out());
+            let restart = scope.spawn(|| {
+                cluster.kubectl(&["--namespace", NAMESPACE, "rollout", "restart", DAEMONSET])?;
+                cluster.rolled_out()
+            });
+            while !restart.is_finished() {
+                every_pod_has_what_it_asked_for(cluster).unwrap();
+            }
             done.store(true, Ordering::Relaxed);
-            let created = creator.join().unwrap();
-            restarted.unwrap();
-            created
+            restart.join().unwrap().unwrap();
+            creator.join().unwrap()
         });
         assert!(created.len() > 3, "too few pods to tell: {created:?}");
-        for pod in &created {
-            every_pod_has_what_it_asked_for(cluster).unwrap();
-            space.ready(pod, 120).unwrap();
-        }
+        std::thread::scope(|scope| {
+            let ready = scope.spawn(|| space.all_ready(&created, 120));
+            while !ready.is_finished() {
+                every_pod_has_what_it_asked_for(cluster).unwrap();
+            }
+            ready.join().unwrap().unwrap();
+        });
         every_pod_has_what_it_asked_for(cluster).unwrap();
         println!("round {round}: {} pods through a restart, each with its networks", created.len());
         space.kubectl(&["delete", "pods", "--all", "--timeout=120s"]).unwrap();

@@ -4,6 +4,7 @@
 mod churn;
 mod daemon_away;
 mod networks;
+mod power;
 
 /// Ends a test: the promises that hold after every one.
 #[track_caller]

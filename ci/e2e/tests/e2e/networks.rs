@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use e2e::{Cluster, cluster::eventually, invariants::addresses, objects::Namespace};
+use e2e::{
+    Cluster,
+    cluster::eventually,
+    objects::{Namespace, pod},
+    sight::addresses,
+};
 use serde_json::{Value, json};
 
 use crate::invariants_hold;
-
-/// The host's ends of the node's pods, a line each.
-const LINKS: &str = "ip -o link show type veth";
 
 #[test]
 fn a_pod_has_the_networks_its_status_says_and_leaves_nothing_behind() {
@@ -16,33 +18,27 @@ fn a_pod_has_the_networks_its_status_says_and_leaves_nothing_behind() {
     let space = Namespace::new(cluster, "two-networks").unwrap();
     space.bridge("a", 11).unwrap();
     space.bridge("b", 12).unwrap();
-    // The bridges stay; what comes and goes with a pod is what is left after the first one.
-    for pod in ["first", "second"] {
-        space.pod(pod, Some("a,b")).unwrap();
-        space.ready(pod, 60).unwrap();
-        let found = addresses(cluster, &space.name, pod).unwrap();
-        assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), ["eth0", "net1", "net2"]);
-        assert!(found["net1"].iter().all(|ip| ip.starts_with("10.99.11.")), "{found:?}");
-        assert!(found["net2"].iter().all(|ip| ip.starts_with("10.99.12.")), "{found:?}");
-        invariants_hold(cluster);
-        if pod == "first" {
-            space.delete(pod).unwrap();
-            invariants_hold(cluster);
-        }
+    space.start(&[pod("both", Some("a,b"))]).unwrap();
+    let found = addresses(cluster, &space.name, "both").unwrap();
+    assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), ["eth0", "net1", "net2"]);
+    for (interface, start) in [("net1", "10.99.11."), ("net2", "10.99.12.")] {
+        let addresses = &found[interface];
+        assert!(addresses.len() == 1 && addresses.iter().all(|ip| ip.starts_with(start)), "{found:?}");
     }
-    let links = || cluster.on_node(LINKS).map(|links| links.lines().count());
-    let with_pod = links().unwrap();
-    space.delete("second").unwrap();
-    // A pod of an earlier test may still be on its way out when the first count is made.
-    eventually(Duration::from_secs(30), || {
-        let left = links()?;
-        anyhow::ensure!(
-            left + 3 <= with_pod,
-            "of {with_pod} links, the pod's three among them, {left} are left"
-        );
+    // The host's ends of the pod's links, and the addresses that are kept for it.
+    let traces = || {
+        let ports = cluster.on_node("ip -o link show master br11; ip -o link show master br12")?;
         let networks = "/var/lib/cni/networks/two-networks-a /var/lib/cni/networks/two-networks-b";
         let reserved = cluster.on_node(&format!("ls {networks} | grep ^10 || true"))?;
-        anyhow::ensure!(reserved.is_empty(), "addresses stay reserved: {reserved}");
+        anyhow::Ok((ports.lines().count(), reserved.lines().count()))
+    };
+    assert_eq!(traces().unwrap(), (2, 2));
+    invariants_hold(cluster);
+
+    space.delete("both").unwrap();
+    eventually(Duration::from_secs(30), || {
+        let left = traces()?;
+        anyhow::ensure!(left == (0, 0), "links and addresses that are left: {left:?}");
         Ok(())
     })
     .unwrap();
@@ -68,11 +64,8 @@ fn every_form_of_the_annotation_attaches_on_a_real_node() {
         ),
         ("list", "list,a", ["eth0", "net1", "net2"]),
     ];
-    for (pod, networks, _) in &forms {
-        here.pod(pod, Some(networks)).unwrap();
-    }
+    here.start(&forms.map(|(name, networks, _)| pod(name, Some(networks)))).unwrap();
     for (pod, _, interfaces) in &forms {
-        here.ready(pod, 60).unwrap();
         let found: BTreeSet<String> = addresses(cluster, &here.name, pod).unwrap().into_keys().collect();
         assert_eq!(found, interfaces.iter().map(|name| (*name).to_owned()).collect(), "{pod}");
     }
@@ -90,9 +83,7 @@ fn a_bad_network_is_explained_by_the_pods_events_in_one_line() {
         ("plugin", "absent-plugin", ["bad/absent-plugin", "not-installed"]),
         ("unknown", "nowhere", ["bad/nowhere", "create"]),
     ];
-    for (pod, network, _) in &cases {
-        space.pod(pod, Some(network)).unwrap();
-    }
+    space.create(&cases.map(|(name, network, _)| pod(name, Some(network)))).unwrap();
     for (pod, _, words) in &cases {
         let ours = eventually(Duration::from_secs(60), || {
             let events = space.events(pod)?;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::layout::{CONTROL, CONTROL_ADDRESS, Layout, MAX_NODES, Node, SERVICE_ADDRESS, SERVICE_CIDR};
-use super::process::{self, Record, command_in, run};
+use super::process::{self, Record, command_in};
 use super::{cgroup, net, probe};
+use crate::command::run;
 
 const ADMIN: &str = "admin";
 const PROXY: &str = "kube-proxy";

@@ -10,9 +10,10 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::layout::Layout;
-use super::process::run;
+use crate::command::run;
 
-const BUSYBOX: &str = "/bin/busybox";
+/// Static, so that it is an image by itself.
+pub(super) const BUSYBOX: &str = "/bin/busybox";
 
 fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod control;
+mod go;
 mod image;
 mod layout;
 mod life;

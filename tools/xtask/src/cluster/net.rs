@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::layout::{BRIDGE, BRIDGE_ADDRESS, MAX_NODES, Node, netns};
-use super::process::run;
+use crate::command::run;
 
 fn ip(arguments: &[&str]) -> Result<()> {
     run(Command::new("ip").args(arguments)).map(drop).with_context(|| format!("ip {}", arguments.join(" ")))

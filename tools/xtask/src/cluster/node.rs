@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::layout::{Layout, Node};
-use super::process::{self, Record, command_in, run};
+use super::process::{self, Record, command_in};
 use super::{cgroup, control, image, net, probe};
+use crate::command::run;
 
 const HOLDER: &str = "holder";
 const CONTAINERD: &str = "containerd";

