@@ -190,6 +190,8 @@ pub enum Change {
     Write(String, Value),
     /// Removes a file or folder below `$root`.
     Remove(String),
+    /// Dates everything that the plugin wrote of the sandbox two hours back.
+    Age,
     /// Makes an interface in the network namespace.
     Link(String),
     /// Puts a missing plugin into its folder.
@@ -203,6 +205,9 @@ pub struct Expected {
     /// Calls that delegates receive, in order. Not given: any.
     #[serde(default)]
     pub calls: Option<Vec<Call>>,
+    /// The answer comes within this time.
+    #[serde(default)]
+    pub within_ms: Option<u64>,
     /// The call fails so. Not given: it succeeds.
     #[serde(default)]
     pub error: Option<Failure>,

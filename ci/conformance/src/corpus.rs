@@ -45,7 +45,8 @@ fn replaced(value: &Value, words: &BTreeMap<String, String>) -> Value {
     }
 }
 
-fn fill(text: &str, words: &BTreeMap<String, String>) -> String {
+/// Replaces `$word` by what the word stands for; one that is not in `words` stays.
+pub fn fill(text: &str, words: &BTreeMap<String, String>) -> String {
     let mut parts = text.split('$');
     let mut filled = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -22,6 +22,9 @@ use crate::{
 /// Events are written beside the answer, so they may come a little later.
 const EVENTS_WITHIN: Duration = Duration::from_secs(5);
 
+/// Versions of the specification.
+const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+
 /// Runs all steps; an error means that the case could not be run.
 pub fn run(subject: &Subject, stage: &Stage<'_>) -> Result<Vec<Difference>> {
     let mut run = Run { subject, stage, model: stage.model(), seen: 0, pod_gone: false, found: Vec::new() };
@@ -59,16 +62,27 @@ impl Run<'_> {
 
     fn step(&mut self, place: &str, step: &Step) -> Result<()> {
         self.pod_gone |= step.change.iter().any(|change| matches!(change, Change::DeletePod));
-        step.change.iter().try_for_each(|change| self.stage.change(change)).context(place.to_owned())?;
+        for change in &step.change {
+            let changed = match change {
+                Change::Age => self.subject.age(self.stage),
+                other => self.stage.change(other),
+            };
+            changed.with_context(|| place.to_owned())?;
+        }
         let Some(verb) = &step.verb else { return Ok(()) };
         let place = if place.contains(verb.as_str()) { place.to_owned() } else { format!("{place} {verb}") };
         let stdin =
             step.stdin.clone().unwrap_or_else(|| self.subject.config(self.stage, &step.config).to_string());
+        let begin = Instant::now();
         let outcome = self.subject.call(self.stage, &self.env(verb, step), &stdin)?;
+        let took = begin.elapsed();
         let file = self.subject.record_file(self.stage);
         let records: Vec<Record> = testkit::records(&file)?.split_off(self.seen);
         self.seen += records.len();
         let expected = &step.expected;
+        if let Some(limit) = expected.within_ms.map(Duration::from_millis).filter(|limit| took > *limit) {
+            self.differ(&format!("{place}: time"), format!("at most {limit:?}"), format!("{took:?}"));
+        }
         if let Some(calls) = &expected.calls {
             self.check_calls(&place, calls, &records)?;
         }
@@ -201,16 +215,18 @@ impl Run<'_> {
     /// What holds for every error.
     fn check_error_form(&mut self, place: &str, verb: &str, error: &Value, stdin: &str) {
         let config: Value = serde_json::from_str(stdin).unwrap_or_default();
-        let said = config.get("cniVersion").filter(|version| version.is_string());
-        if let Some(said) = said.filter(|version| **version != error["cniVersion"]) {
-            self.differ(&format!("{place}, cniVersion"), said.to_string(), error["cniVersion"].to_string());
+        let known = |version: &&str| VERSIONS.contains(version);
+        let said = config["cniVersion"].as_str().filter(known);
+        let got = error["cniVersion"].as_str().unwrap_or_default();
+        if !known(&got) || said.is_some_and(|said| said != got) {
+            self.differ(&format!("{place}, cniVersion"), said.unwrap_or("a known version"), got);
         }
         let message = error["msg"].as_str().unwrap_or_default();
         if self.subject.ours && (message.contains('\n') || message.chars().count() >= 300) {
             self.differ(&format!("{place}, form"), "one line under 300 characters", message);
         }
         let success_words = ["not found", "no such file"];
-        if verb == "DEL" && success_words.iter().any(|words| message.to_lowercase().contains(words)) {
+        if verb == "DEL" && success_words.iter().any(|words| message.contains(words)) {
             self.differ(&format!("{place}, form"), "no words that runtimes take for success", message);
         }
     }
@@ -221,7 +237,7 @@ impl Run<'_> {
             return Ok(());
         }
         let pod = self.stage.pod()?;
-        for (key, value) in &annotations {
+        for (key, value) in annotations.iter().filter(|(key, _)| *key != pod::NETWORK_STATUS) {
             let now = pod["metadata"]["annotations"][key].as_str().unwrap_or_default();
             if now != value {
                 self.found.push(difference(&format!("{place}: annotation {key}"), value, now));

@@ -52,6 +52,8 @@ impl Session {
     /// Prepares and runs an instance.
     pub fn run(&self, subject: &Subject, instance: &Instance, number: usize) -> Result<Vec<Difference>> {
         let stage = self.stage(subject, instance, number).context("preparing the case")?;
-        run::run(subject, &stage)
+        let found = run::run(subject, &stage);
+        subject.forget(&stage)?;
+        found
     }
 }

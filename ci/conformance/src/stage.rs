@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     api::Api,
     case::{Case, Change},
-    corpus::Instance,
+    corpus::{self, Instance},
     model::{Model, Network},
 };
 
@@ -59,9 +59,10 @@ impl<'a> Stage<'a> {
             ("root", root.display().to_string()),
             ("bin", root.join("bin").display().to_string()),
             ("v", instance.version.clone()),
-            ("each", instance.each.clone().unwrap_or_default()),
         ];
-        let words: BTreeMap<String, String> = words.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let mut words: BTreeMap<String, String> = words.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let each = instance.each.as_deref().map(|each| corpus::fill(each, &words));
+        words.insert("each".to_owned(), each.unwrap_or_default());
         let case = instance.read(&words)?;
         let mut stage = Self { case, words, api, root: root.to_owned(), netns, namespaces: BTreeSet::new() };
         stage.write_files()?;
@@ -158,7 +159,17 @@ impl<'a> Stage<'a> {
             let found = Network::read(path, "", "", &as_json(content));
             networks.extend(found.map(|n| Network { shown: n.name.clone(), ..n }));
         }
+        networks.extend(self.auxiliary());
         networks
+    }
+
+    /// The chain that `auxiliaryCNIChainName` names: a plugin that does nothing, and those of the folder.
+    fn auxiliary(&self) -> Option<Network> {
+        let name = self.case.config.get("auxiliaryCNIChainName")?.as_str()?;
+        let mut plugins: Vec<_> = json!({"type": "passthru"}).as_object().cloned().into_iter().collect();
+        plugins.extend(self.beside_primary(name));
+        let (key, version) = ("auxiliary".to_owned(), self.word("v").to_owned());
+        Some(Network { key, shown: name.to_owned(), version, name: name.to_owned(), plugins })
     }
 
     /// Plugins from the folder beside the primary's file that has its name (CNI 1.1.0, section 1).
@@ -166,6 +177,10 @@ impl<'a> Stage<'a> {
         if self.primary().get("loadOnlyInlinedPlugins") == Some(&Value::Bool(true)) {
             return Vec::new();
         }
+        self.beside_primary(name)
+    }
+
+    fn beside_primary(&self, name: &str) -> Vec<Map<String, Value>> {
         let folder = format!("net.d/{name}/");
         let inside =
             self.case.files.iter().filter(|(path, _)| path.starts_with(&folder) && path.ends_with(".conf"));
@@ -227,6 +242,9 @@ impl<'a> Stage<'a> {
             if let Change::SetNetwork(_, value) | Change::Write(_, value) = change {
                 collect_types(&as_json(value), &mut types);
             }
+        }
+        if self.auxiliary().is_some() {
+            types.insert("passthru".to_owned());
         }
         fs::create_dir_all(self.root.join("bin"))?;
         for kind in types.iter().filter(|kind| !case.missing.contains(kind)) {
@@ -315,6 +333,8 @@ impl<'a> Stage<'a> {
                 let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
                 removed.with_context(|| path.display().to_string())
             }
+            // The plugin's own files are known to the subject.
+            Change::Age => Ok(()),
             Change::Link(name) => self.netns()?.link(name),
             Change::Install(kind) => self.install(kind),
         }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
@@ -103,11 +103,6 @@ impl Subject {
         })
     }
 
-    /// Whether the thin binary is part of this project.
-    pub fn has_thin() -> bool {
-        workspace().join("plugin/multus/Cargo.toml").is_file()
-    }
-
     /// The config on standard input, with the step's own keys.
     pub fn config(&self, stage: &Stage<'_>, step: &Map<String, Value>) -> Value {
         let case = &stage.case;
@@ -147,6 +142,29 @@ impl Subject {
     /// Where delegates of this stage record.
     pub fn record_file(&self, stage: &Stage<'_>) -> PathBuf {
         self.record.clone().unwrap_or_else(|| PathBuf::from(stage.word("root")).join("records.jsonl"))
+    }
+
+    /// Files that the plugin keeps of the stage's sandbox.
+    fn kept(&self, stage: &Stage<'_>) -> Vec<PathBuf> {
+        let folder =
+            |key: &str| PathBuf::from(self.keys.get(key).and_then(Value::as_str).unwrap_or_default());
+        let file = format!("{}.json", stage.word("id"));
+        let (state, run) = (folder("stateDir"), folder("runDir"));
+        [state.join("journal"), state.join("given-up"), run.join("plain")].map(|f| f.join(&file)).into()
+    }
+
+    /// Dates those files two hours back.
+    pub fn age(&self, stage: &Stage<'_>) -> Result<()> {
+        let then = SystemTime::now() - Duration::from_secs(7200);
+        for file in self.kept(stage).iter().filter(|file| file.exists()) {
+            fs::File::options().append(true).open(file)?.set_modified(then)?;
+        }
+        Ok(())
+    }
+
+    /// Removes them, so that what a case left is no matter of another's.
+    pub fn forget(&self, stage: &Stage<'_>) -> Result<()> {
+        self.kept(stage).iter().filter(|file| file.exists()).try_for_each(|file| Ok(fs::remove_file(file)?))
     }
 
     /// Runs the plugin.

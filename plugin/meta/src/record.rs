@@ -87,7 +87,7 @@ impl Attachment {
     /// # Errors
     /// When the journal holds no valid config.
     pub fn config(&self) -> Result<NetworkConfig, cni::error::Error> {
-        NetworkConfig::restore(self.config.get())
+        NetworkConfig::parse(self.config.get(), Some(&self.network))
     }
 
     /// What the delegate answered to ADD, if that is known.
