@@ -48,6 +48,7 @@ use std::{
 use crate::{
     env::{Command, MAX_STDIN, Request},
     error::{Error, code},
+    raw::Object,
     result::CniResult,
     version,
 };
@@ -131,7 +132,7 @@ pub fn answer(
     stdin: &[u8],
 ) -> Result<String, Failure> {
     let request = Request::from_env(env, stdin)
-        .map_err(|error| Failure { error, cni_version: newest(manifest).to_owned() })?;
+        .map_err(|error| Failure { error, cni_version: version_of(manifest, stdin).to_owned() })?;
     let known = manifest.versions.contains(&&*request.cni_version);
     let cni_version = if known { &request.cni_version } else { newest(manifest) };
     serve(manifest, plugin, env, &request)
@@ -201,6 +202,14 @@ fn versions(manifest: &Manifest<'_>, asked: &str) -> String {
     let known = manifest.versions.contains(&asked);
     let cni_version = if known { asked } else { newest(manifest) };
     serde_json::json!({ "cniVersion": cni_version, "supportedVersions": manifest.versions }).to_string()
+}
+
+/// The version that a call which cannot be served is answered in: its own, where that much can be read.
+fn version_of<'a>(manifest: &Manifest<'a>, stdin: &[u8]) -> &'a str {
+    let config = std::str::from_utf8(stdin).ok().and_then(|text| Object::parse_capped(text, MAX_STDIN).ok());
+    let own: Option<String> = config.and_then(|config| config.get_as("cniVersion").ok().flatten());
+    let known = manifest.versions.iter().copied().find(|version| own.as_deref() == Some(*version));
+    known.unwrap_or_else(|| newest(manifest))
 }
 
 fn newest<'a>(manifest: &Manifest<'a>) -> &'a str {

@@ -193,17 +193,19 @@ fn the_plugins_own_namespace_is_refused_with_code_8_unless_overridden() {
     with("CHECK", own, None, &MANIFEST).unwrap();
 }
 
-// Holds: D20
+// Holds: D20, C3, C4
 #[test]
 fn a_bad_call_has_the_code_that_says_what_is_bad() {
     let of = |command: &str, stdin: &str| {
         let failure = answer(&MANIFEST, &Told::default(), &env(command), stdin.as_bytes()).unwrap_err();
         (failure.error.code, failure.cni_version)
     };
-    let newest = "1.1.0".to_owned();
+    // The error is said in the version of the call where that can be read, else in the newest.
+    let (own, newest) = ("1.0.0".to_owned(), "1.1.0".to_owned());
     assert_eq!(of("ADD", "{"), (code::DECODE, newest.clone()));
-    assert_eq!(of("ADD", r#"{"cniVersion":"1.0.0"}"#), (code::INVALID_CONFIG, newest.clone()));
-    assert_eq!(of("ADD", r#"{"cniVersion":"1.0.0","name":"a/b"}"#), (code::INVALID_CONFIG, newest.clone()));
+    assert_eq!(of("ADD", r#"{"cniVersion":"1.0.0"}"#), (code::INVALID_CONFIG, own.clone()));
+    assert_eq!(of("ADD", r#"{"cniVersion":"1.0.0","name":"a/b"}"#), (code::INVALID_CONFIG, own.clone()));
+    assert_eq!(of("WHAT", r#"{"cniVersion":"1.0.0"}"#), (code::BAD_ENVIRONMENT, own));
     assert_eq!(of("WHAT", "{}"), (code::BAD_ENVIRONMENT, newest));
 }
 

@@ -86,12 +86,19 @@ fn one(
     position: usize,
     delegate: &Delegate,
 ) -> Result<CniResult> {
-    if !delegate.primary && !delegate.shares_interface {
-        refuse_taken(&record.netns, delegate)?;
-    }
-    let Some(attachment) = record.attachments.get(position) else {
+    let taken = if delegate.primary || delegate.shares_interface {
+        Ok(())
+    } else {
+        refuse_taken(&record.netns, delegate)
+    };
+    let Some(attachment) = record.attachments.get_mut(position) else {
         return Err(Fault::io("JOURNAL_FAILED", "the record has lost an attachment"));
     };
+    if let Err(fault) = taken {
+        // Its DEL would take the interface from whoever has it.
+        attachment.phase = Phase::Planned;
+        return Err(fault);
+    }
     if let Some(files) = &attachment.device_info {
         files.hand_over().map_err(|error| {
             let file = files.of_attachment.display();
@@ -104,6 +111,9 @@ fn one(
             )
         })?;
     }
+    let Some(attachment) = record.attachments.get(position) else {
+        return Err(Fault::io("JOURNAL_FAILED", "the record has lost an attachment"));
+    };
     let result = runner.add(&delegate.config, &record.call(attachment)).map_err(|error| {
         let advice = advice(delegate);
         let cause = one_line(&error.to_string(), 200);

@@ -79,30 +79,38 @@ fn release(conf: &NetConf, runner: &Runner<'_>, journal: &Journal, sandbox: &str
     detach::detach(&runner, journal, &mut record)
 }
 
+/// Container and interface, as GC wants them.
+type Pairs = Vec<(String, String)>;
+
 /// Every network that may hold something, with what lives of it. The runtime lists its own interface alone; our
 /// records know the others. A network of the pods is asked only where all its attachments are known: Go Multus kept
 /// its own list, and what is on it must not be collected.
-fn in_use(conf: &NetConf, living: &[Record], valid: &[Valid]) -> Vec<(NetworkConfig, Vec<(String, String)>)> {
-    let pair = |one: &Valid| (one.container_id.clone(), one.ifname.clone());
-    let mut networks = Vec::new();
+fn in_use(conf: &NetConf, living: &[Record], valid: &[Valid]) -> Vec<(NetworkConfig, Pairs)> {
+    // Plugins keep what they hold by the network's name, and definitions may differ under one name: each is asked,
+    // with all that lives under the name. The primary is first.
+    let mut configs: Vec<NetworkConfig> = Vec::new();
+    let mut living_under: BTreeMap<String, Pairs> = BTreeMap::new();
     match primary::load_local(conf) {
-        Ok(source) => networks.push((source.config, valid.iter().map(pair).collect())),
+        Ok(source) => {
+            let pairs = valid.iter().map(|one| (one.container_id.clone(), one.ifname.clone())).collect();
+            living_under.insert(source.config.name.clone(), pairs);
+            configs.push(source.config);
+        }
         Err(fault) => log::warn!("the primary network is not asked to collect: {}", fault.line()),
     }
-    if leftovers_of_go(conf) {
-        return networks;
-    }
-    let mut others: BTreeMap<String, (NetworkConfig, Vec<(String, String)>)> = BTreeMap::new();
-    for record in living {
+    let known = if leftovers_of_go(conf) { &[] } else { living };
+    for record in known {
         for attachment in record.attachments.iter().filter(|attachment| !attachment.primary) {
             let Ok(config) = attachment.config() else { continue };
-            let entry = others.entry(config.name.clone()).or_insert((config, Vec::new()));
-            entry.1.push((record.sandbox.clone(), attachment.ifname.clone()));
+            let pair = (record.sandbox.clone(), attachment.ifname.clone());
+            living_under.entry(config.name.clone()).or_default().push(pair);
+            if !configs.iter().any(|one| one.to_json() == config.to_json()) {
+                configs.push(config);
+            }
         }
     }
-    let primary = networks.first().map(|(config, _)| config.name.clone());
-    networks.extend(others.into_values().filter(|(config, _)| Some(&config.name) != primary.as_ref()));
-    networks
+    let pairs = |config: &NetworkConfig| living_under.get(&config.name).cloned().unwrap_or_default();
+    configs.iter().map(|config| (config.clone(), pairs(config))).collect()
 }
 
 fn leftovers_of_go(conf: &NetConf) -> bool {

@@ -87,7 +87,9 @@ fn entries(attachment: &Attachment, result: &Typed) -> Vec<Entry> {
         if attachment.shares_interface {
             return Vec::new();
         }
-        let ips = result.ips.iter().map(address).collect();
+        // An address on an interface of the host is none of the pod's.
+        let of_pod = |ip: &&Ip| ip.interface.is_none_or(|owner| owner < 0);
+        let ips = result.ips.iter().filter(of_pod).map(address).collect();
         return vec![Entry { ips, default: attachment.primary, ..blank }];
     };
     let belongs = |ip: &Ip, index: usize, position: usize| match ip.interface {

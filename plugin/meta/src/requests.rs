@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use cni::{error::one_line, raw};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
     routes::Cidr,
@@ -36,39 +36,32 @@ pub struct Requests {
 }
 
 /// One port; numbers are checked when it is read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
     /// Port of the host.
-    #[serde(default)]
     pub host_port: i64,
     /// Port of the pod.
-    #[serde(default)]
     pub container_port: i64,
     /// tcp, udp or sctp, in any case.
-    #[serde(default = "tcp")]
     pub protocol: String,
     /// Address of the host that the port is bound to.
-    #[serde(default, rename = "hostIP", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "hostIP", skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<String>,
 }
 
-/// Limits in bits per second and bits; at least one is more than zero.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Limits in bits per second and bits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bandwidth {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     ingress_rate: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     ingress_burst: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     egress_rate: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     egress_burst: Option<i64>,
-}
-
-fn tcp() -> String {
-    "tcp".to_owned()
 }
 
 impl Requests {
@@ -76,20 +69,21 @@ impl Requests {
     pub(crate) fn read(fields: &raw::Object, strict: bool) -> Checked<Self> {
         let ips: Option<Vec<String>> = field(fields, "ips")?;
         let routes: Option<Vec<String>> = field(fields, "default-route")?;
-        let ports: Option<Vec<PortMapping>> = field(fields, "portMappings")?;
+        let ports: Option<Vec<raw::Object>> = field(fields, "portMappings")?;
+        let bandwidth: Option<raw::Object> = field(fields, "bandwidth")?;
         let text = |key| -> Checked<Option<String>> {
             Ok(field::<String>(fields, key)?.filter(|text| !text.is_empty()))
         };
         let requests = Self {
             mac: text("mac")?,
             infiniband_guid: text("infiniband-guid")?,
-            bandwidth: field(fields, "bandwidth")?,
+            bandwidth: bandwidth.as_ref().map(Bandwidth::read).transpose()?,
             default_route: routes.as_deref().map(addresses).transpose()?,
             device_id: text("deviceID")?,
             cni_args: field(fields, "cni-args")?,
             ipam_claim: text("ipam-claim-reference")?,
             ips: ips.clone().unwrap_or_default(),
-            port_mappings: ports.clone().unwrap_or_default(),
+            port_mappings: ports.iter().flatten().map(PortMapping::read).collect::<Checked<_>>()?,
         };
         if strict && (ips.is_some_and(|list| list.is_empty()) || ports.is_some_and(|list| list.is_empty())) {
             return Err("ips and portMappings must have at least one element".to_owned());
@@ -120,6 +114,18 @@ impl Requests {
 }
 
 impl PortMapping {
+    fn read(fields: &raw::Object) -> Checked<Self> {
+        let text = |key| -> Checked<Option<String>> {
+            Ok(field::<String>(fields, key)?.filter(|text| !text.is_empty()))
+        };
+        Ok(Self {
+            host_port: field(fields, "hostPort")?.unwrap_or_default(),
+            container_port: field(fields, "containerPort")?.unwrap_or_default(),
+            protocol: text("protocol")?.unwrap_or_else(|| "tcp".to_owned()),
+            host_ip: text("hostIP")?,
+        })
+    }
+
     fn check(&self, strict: bool) -> Checked<()> {
         let lowest = i64::from(strict);
         for (key, port) in [("hostPort", self.host_port), ("containerPort", self.container_port)] {
@@ -133,7 +139,7 @@ impl PortMapping {
             return Err(format!("portMappings: protocol {shown:?} is none of tcp, udp, sctp"));
         }
         match &self.host_ip {
-            Some(ip) if !ip.is_empty() && ip.parse::<IpAddr>().is_err() => {
+            Some(ip) if ip.parse::<IpAddr>().is_err() => {
                 Err(format!("portMappings: hostIP {:?} is no IP address", one_line(ip, 60)))
             }
             _ => Ok(()),
@@ -142,6 +148,15 @@ impl PortMapping {
 }
 
 impl Bandwidth {
+    fn read(fields: &raw::Object) -> Checked<Self> {
+        Ok(Self {
+            ingress_rate: field(fields, "ingressRate")?,
+            ingress_burst: field(fields, "ingressBurst")?,
+            egress_rate: field(fields, "egressRate")?,
+            egress_burst: field(fields, "egressBurst")?,
+        })
+    }
+
     fn check(&self, strict: bool) -> Checked<()> {
         let pairs = [
             ("ingress", self.ingress_rate, self.ingress_burst),

@@ -227,3 +227,21 @@ fn strict_refuses_what_the_standard_forbids_and_go_multus_lets_pass() {
         assert_eq!(host.call("ADD", Some(&format!("[{element}]"))).failure().0, 7, "{element}");
     }
 }
+
+#[test]
+fn a_request_of_another_shape_is_refused() {
+    for element in [
+        r#"{"name":"a","bandwidth":[]}"#,
+        r#"{"name":"a","portMappings":[[]]}"#,
+        r#"{"name":"a","portMappings":{}}"#,
+        r#"{"name":"a","ips":["192.0.2.1/33"]}"#,
+        r#"{"name":"a","ips":["192.0.2.1/24/1"]}"#,
+        r#"{"name":"a","ips":["192.0.2.1/"]}"#,
+        r#"{"name":"a","ips":["2001:db8::1/129"]}"#,
+    ] {
+        let host = Host::new();
+        host.honest_daemon(&[("demo/a", host.nad("second", &capabilities()))]);
+        let (code, line) = host.call("ADD", Some(&format!("[{element}]"))).failure();
+        assert!(code == 7 && line.starts_with("SELECTION_INVALID"), "{element}: {line}");
+    }
+}
