@@ -103,11 +103,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         let client = client.clone();
         async move { client.watch().await }
     });
-    let routes = Arc::new(routes::Routes {
-        client,
-        journal: journal::Journal::new(arguments.journal_dir),
-        socket: Arc::clone(&socket),
-    });
+    let journal = journal::Journal::new(arguments.journal_dir);
+    let routes = Arc::new(routes::Routes::new(client, journal, Arc::clone(&socket)));
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => Ok(()),

@@ -11,7 +11,7 @@ use hyper::{
 use kubernetes::{Client, Readiness, failure, one_line};
 use meta::cluster::{ClusterError, EventRequest, PublishRequest, ResolveRequest};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     journal::Journal,
@@ -22,6 +22,8 @@ const LARGEST_BODY: usize = 1024 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(5);
 /// Longer than any deadline of the client, which has the better message.
 const WORK_DEADLINE: Duration = Duration::from_secs(12);
+/// Events under way that nobody waits for; more than these are dropped.
+const BACKGROUND_EVENTS: usize = 32;
 const INVALID: u32 = 7;
 const RETRY: u32 = 11;
 
@@ -30,6 +32,7 @@ pub(crate) struct Routes {
     pub(crate) client: Client,
     pub(crate) journal: Journal,
     pub(crate) socket: Arc<Socket>,
+    background: Arc<Semaphore>,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -51,6 +54,10 @@ impl From<ClusterError> for Refusal {
 }
 
 impl Routes {
+    pub(crate) fn new(client: Client, journal: Journal, socket: Arc<Socket>) -> Self {
+        Self { client, journal, socket, background: Arc::new(Semaphore::new(BACKGROUND_EVENTS)) }
+    }
+
     /// Answers one request, within a bounded time.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Answer {
         let what = format!("{} {}", request.method(), one_line(request.uri().path(), 80));
@@ -117,10 +124,30 @@ impl Routes {
             }
             _ => {
                 let request: EventRequest = body(request).await?;
-                self.client.event(&request).await?;
+                if request.kind == "Normal" {
+                    self.tell_later(request);
+                } else {
+                    self.client.event(&request).await?;
+                }
                 Ok(json(StatusCode::OK, &serde_json::json!({})))
             }
         }
+    }
+
+    /// Good news may come late or not at all: no pod waits for it.
+    fn tell_later(&self, request: EventRequest) {
+        let pod = format!("{}/{}", one_line(&request.pod.namespace, 80), one_line(&request.pod.name, 80));
+        let Ok(slot) = Arc::clone(&self.background).try_acquire_owned() else {
+            log::warn!("an event of pod {pod} was dropped: {BACKGROUND_EVENTS} are under way");
+            return;
+        };
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            if let Err(error) = client.event(&request).await {
+                log::warn!("an event of pod {pod} was not sent: {error}");
+            }
+            drop(slot);
+        });
     }
 
     /// That this runs at all shows the runtime at work; clients must also find us behind the socket's name.

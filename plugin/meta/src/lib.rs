@@ -33,4 +33,5 @@ pub mod resolve;
 pub mod routes;
 pub mod selection;
 pub mod source;
+pub mod summary;
 pub mod verbs;

@@ -16,7 +16,7 @@ use cni::{
 
 use crate::{
     attach,
-    cluster::{Cluster, ClusterError, EventRequest, PodRef, PublishRequest},
+    cluster::{Cluster, EventRequest, PodRef, PublishRequest},
     detach,
     error::{self, Fault, Result},
     journal::{Journal, JournalError, boot_id},
@@ -27,6 +27,7 @@ use crate::{
     pod::{self, Asks, Wish},
     primary,
     record::{self, Phase, Record},
+    summary,
 };
 
 /// STATUS is part of kubelet's own status call; it has to be quick even when a delegate is not.
@@ -46,7 +47,7 @@ pub fn add(request: &Request, conf: &NetConf, cluster: &dyn Cluster) -> Result<C
     // A plain pod's failure is the runtime's to tell: it must not depend on us in any way.
     let plain = pod::asks(request).is_ok_and(|asks| asks == Asks::For(Wish::default()));
     if let (Err(fault), Some(pod), false) = (&outcome, pod::of(request), plain) {
-        tell(cluster, &pod, fault);
+        tell(cluster, &pod, "Warning", "NetworkFailed", fault.line());
     }
     outcome
 }
@@ -101,7 +102,11 @@ fn publish(conf: &NetConf, cluster: &dyn Cluster, plan: &Plan, record: &Record) 
             log::warn!("the network status of {}/{} comes later: {error}", pod.namespace, pod.name);
             Ok(())
         }
-        other => other.map_err(|error: ClusterError| error.into()),
+        Ok(()) => {
+            tell(cluster, pod, "Normal", summary::REASON, summary::of(record));
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -118,13 +123,8 @@ fn answer(request: &Request, record: &Record) -> Result<CniResult> {
 }
 
 /// The pod's owner reads events, not logs; a daemon that is away cannot write one, the runtime then does.
-fn tell(cluster: &dyn Cluster, pod: &PodRef, fault: &Fault) {
-    let event = EventRequest {
-        pod: pod.clone(),
-        kind: "Warning".to_owned(),
-        reason: "NetworkFailed".to_owned(),
-        message: fault.line(),
-    };
+fn tell(cluster: &dyn Cluster, pod: &PodRef, kind: &str, reason: &str, message: String) {
+    let event = EventRequest { pod: pod.clone(), kind: kind.to_owned(), reason: reason.to_owned(), message };
     if let Err(error) = cluster.event(&event) {
         log::warn!("event not handed over: {error}");
     }

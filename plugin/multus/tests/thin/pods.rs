@@ -144,3 +144,28 @@ fn a_runtimes_own_proxy_is_not_asked() {
     ];
     assert!(host.call("ADD", &host.config()).ok);
 }
+
+// Holds: B26
+#[test]
+fn one_event_tells_all_networks_before_the_process_ends() {
+    let host = Host::new();
+    host.define("demo", "a", "second");
+    host.annotate(&json!({ NETWORKS: "a" }));
+    assert!(host.call("ADD", &host.config()).ok);
+    let events = host.api.seen("POST");
+    assert_eq!(events.len(), 1);
+    let event = &events[0].body;
+    assert_eq!((&event["type"], &event["reason"]), (&json!("Normal"), &json!("AddedInterface")));
+    assert_eq!(event["message"], "eth0 [192.0.2.10/24] from first, net1 [192.0.2.10/24] from demo/a");
+    assert_eq!(event["involvedObject"]["uid"], "u1");
+}
+
+#[test]
+fn an_event_that_cannot_be_told_is_no_reason_to_fail() {
+    let host = Host::new();
+    host.define("demo", "a", "second");
+    host.annotate(&json!({ NETWORKS: "a" }));
+    host.api.set(Mode::RefusesOnly(403, "POST", "/events"));
+    let added = host.call("ADD", &host.config());
+    assert!(added.ok && added.stderr.contains("create events"), "{added:?}");
+}
