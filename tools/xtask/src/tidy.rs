@@ -27,6 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hostfs", &["cni"]),
     ("install", &["hostfs"]),
     ("config", &["hostfs", "meta", "cni"]),
+    ("multus-try", &["meta", "cni"]),
     ("testkit", &[]),
 ];
 
