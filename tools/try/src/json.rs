@@ -224,7 +224,7 @@ impl Reader<'_> {
                         open,
                     ));
                 }
-                Some(c) if c.is_control() => {
+                Some(c) if c < ' ' => {
                     let words = "a control character in a string must be written as an escape".to_owned();
                     return Err(self.problem_at(Mistake::Other(words), self.next - c.len_utf8()));
                 }
