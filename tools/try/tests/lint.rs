@@ -1,5 +1,5 @@
 //! The lint, on definitions with one mistake each and on good ones.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests may fail loudly")]
+#![expect(clippy::unwrap_used, reason = "tests may fail loudly")]
 
 use std::{
     collections::BTreeSet,
