@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -64,9 +64,13 @@ impl Runner<'_> {
     pub fn add(&self, network: &NetworkConfig, attachment: &Attachment<'_>) -> Result<CniResult, Error> {
         let mut previous: Option<CniResult> = None;
         for plugin in &network.plugins {
-            let config = plugin_config(network, plugin, Some(attachment), previous.as_ref())?;
+            // A plugin takes a previous result of its own version only.
+            let given = previous.take().map(|p| p.convert(&network.cni_version)).transpose()?;
+            let config = plugin_config(network, plugin, Some(attachment), given.as_ref())?;
             let output = self.run(Command::Add, plugin, &config, Some(attachment))?;
-            let result = CniResult::parse(&output, &network.cni_version).map_err(|e| named(plugin, e))?;
+            let result = CniResult::parse(&output, &network.cni_version);
+            // What cannot be decoded fails here, where the plugin that printed it is known.
+            let result = result.and_then(|r| r.typed().map(|_| r)).map_err(|e| named(plugin, e))?;
             previous = Some(result);
         }
         Ok(previous.unwrap_or_else(|| CniResult::empty(&network.cni_version)))
@@ -147,12 +151,37 @@ impl Runner<'_> {
             config.set("cni.dev/attachments", &valid)?;
             errors.extend(self.run(Command::Gc, plugin, &config, None).err());
         }
-        match errors.first() {
-            None => Ok(()),
-            Some(first) => {
-                let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                Err(Error::new(first.code, lines.join("; ")))
-            }
+        Error::join(errors)
+    }
+
+    /// VERSION: the versions that a plugin speaks.
+    ///
+    /// # Errors
+    /// Code 6 when it answers something else.
+    pub fn versions(&self, kind: &str) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Answer {
+            cni_version: String,
+            #[serde(default)]
+            supported_versions: Vec<String>,
+        }
+        // Plugins of before 0.2.0 want these set, whatever they are.
+        let dummies = ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH"];
+        let mut env = dummies.map(|name| (name, "dummy".to_owned())).to_vec();
+        env.push(("CNI_COMMAND", Command::Version.as_str().to_owned()));
+        let stdin = format!("{{\"cniVersion\":{}}}", serde_json::Value::from(version::NEWEST));
+        let output = match self.exec(Command::Version, kind, &env, &stdin) {
+            // How the very first plugins answer.
+            Err(e) if e.msg.contains("unknown CNI_COMMAND: VERSION") => return Ok(vec!["0.1.0".to_owned()]),
+            other => other?,
+        };
+        let answer: Answer = serde_json::from_slice(&output)
+            .map_err(|e| Error::new(code::DECODE, format!("plugin {kind}: no answer to VERSION: {e}")))?;
+        match (answer.supported_versions.is_empty(), answer.cni_version.as_str()) {
+            (false, _) => Ok(answer.supported_versions),
+            (true, "0.2.0") => Ok(vec!["0.1.0".to_owned(), "0.2.0".to_owned()]),
+            (true, _) => Err(Error::new(code::DECODE, format!("plugin {kind}: VERSION names no versions"))),
         }
     }
 
@@ -174,10 +203,17 @@ impl Runner<'_> {
             ("CNI_ARGS", of(|a| a.args.to_owned())),
             ("CNI_PATH", path.join(":")),
         ];
-        let kind = plugin_type(plugin)?;
-        let stdin = config.to_json();
+        self.exec(command, &plugin_type(plugin)?, &env, &config.to_json())
+    }
+
+    fn exec(
+        &self,
+        command: Command,
+        kind: &str,
+        env: &[(&'static str, String)],
+        stdin: &str,
+    ) -> Result<Vec<u8>, Error> {
         let Self { path, deadline, grace, watcher } = *self;
-        let (kind, env, stdin) = (&*kind, &env, &*stdin);
         exec::run(&Invocation { kind, command, path, env, stdin, deadline, grace, watcher })
     }
 }

@@ -64,9 +64,21 @@ impl NetworkConfig {
     /// # Errors
     /// Code 6 when it is no JSON object, 1 for a version that is not supported, 7 for everything else.
     pub fn parse(text: &str, default_name: Option<&str>) -> Result<Self, Error> {
-        let object = Object::parse(text)?;
-        let mut config =
-            if is_single(&object) { Self::read_single(object)? } else { Self::read_list(object)?.0 };
+        Self::read(Object::parse(text)?, default_name)
+    }
+
+    /// Reads what [`NetworkConfig::to_json`] wrote, as [`NetworkConfig::parse`] does but for the limits of size
+    /// and depth: what could be attached must be detachable, and a caller's own keys may have made it bigger.
+    ///
+    /// # Errors
+    /// As [`NetworkConfig::parse`].
+    pub fn restore(text: &str) -> Result<Self, Error> {
+        Self::read(Object::parse_unbounded(text)?, None)
+    }
+
+    fn read(object: Object, default_name: Option<&str>) -> Result<Self, Error> {
+        let single = is_single(&object);
+        let mut config = if single { Self::read_single(object)? } else { Self::read_list(object)?.0 };
         config.finish_name(default_name)?;
         config.check_plugins()?;
         Ok(config)
@@ -149,7 +161,7 @@ impl NetworkConfig {
         self.plugins.iter().flat_map(declared_capabilities).collect()
     }
 
-    /// The network as a list, with every key and value as they were read. [`NetworkConfig::parse`] reads it.
+    /// The network as a list, with every key and value as they were read. [`NetworkConfig::restore`] reads it.
     pub fn to_json(&self) -> String {
         let text = |s: &str| serde_json::Value::from(s).to_string();
         let mut out = format!("{{\"cniVersion\":{},\"name\":{}", text(&self.cni_version), text(&self.name));

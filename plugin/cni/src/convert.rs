@@ -2,13 +2,15 @@
 //!
 //! Three shapes exist: up to 0.2.0 (`ip4`, `ip6`), up to 0.4.0 (`ips` with `version`), and from 1.0.0.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    error::{Error, code},
+    error::{Error, code, one_line},
     raw::Object,
-    result::{Dns, Ip, MAX_SIZE, Route, Typed, or_default},
+    result::{Dns, Ip, MAX_SIZE, Route, Typed, or_default, or_none},
     version,
 };
 
@@ -45,7 +47,7 @@ struct Oldest {
 struct OldestIp {
     #[serde(default, deserialize_with = "or_default")]
     ip: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
     gateway: Option<String>,
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     routes: Vec<Route>,
@@ -54,16 +56,49 @@ struct OldestIp {
 /// Decodes a result of any version into the shape of 1.1.0.
 pub(crate) fn decode(text: &str, from: &str) -> Result<Typed, Error> {
     version::require(from)?;
-    if shape(from) != Shape::Oldest {
-        return serde_json::from_str(text).map_err(undecodable);
-    }
-    let old: Oldest = serde_json::from_str(text).map_err(undecodable)?;
-    let mut typed = Typed { cni_version: old.cni_version, dns: old.dns, ..Typed::default() };
-    for ip in [old.ip4, old.ip6].into_iter().flatten() {
-        typed.ips.push(Ip { address: ip.ip, gateway: ip.gateway, interface: None });
-        typed.routes.extend(ip.routes);
-    }
+    let typed = if shape(from) == Shape::Oldest {
+        let old: Oldest = serde_json::from_str(text).map_err(undecodable)?;
+        let mut typed = Typed { cni_version: old.cni_version, dns: old.dns, ..Typed::default() };
+        for ip in [old.ip4, old.ip6].into_iter().flatten() {
+            typed.ips.push(Ip { address: ip.ip, gateway: ip.gateway, interface: None });
+            typed.routes.extend(ip.routes);
+        }
+        typed
+    } else {
+        serde_json::from_str(text).map_err(undecodable)?
+    };
+    check_addresses(&typed)?;
     Ok(typed)
+}
+
+/// A runtime would refuse the whole result for one of these, after everything was attached.
+fn check_addresses(typed: &Typed) -> Result<(), Error> {
+    let bad = |what: &str, text: &str| {
+        let msg = format!("the plugin's answer is no CNI result: {what} {:?} is none", one_line(text, 60));
+        Err(Error::new(code::DECODE, msg))
+    };
+    let subnets = typed.ips.iter().map(|ip| ("address", &ip.address));
+    for (what, text) in subnets.chain(typed.routes.iter().map(|route| ("destination", &route.dst))) {
+        if parse_subnet(text).is_none() {
+            return bad(what, text);
+        }
+    }
+    let gateways = typed.ips.iter().filter_map(|ip| ip.gateway.as_ref());
+    for text in gateways.chain(typed.routes.iter().filter_map(|route| route.gw.as_ref())) {
+        if text.parse::<IpAddr>().is_err() {
+            return bad("gateway", text);
+        }
+    }
+    Ok(())
+}
+
+/// An address with the length of its prefix.
+fn parse_subnet(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, length) = text.split_once('/')?;
+    let address: IpAddr = address.parse().ok()?;
+    let length: u8 = length.parse().ok().filter(|_| !length.starts_with('+'))?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    (length <= bits).then_some((address, length))
 }
 
 /// The text of a result in another version.
@@ -114,7 +149,11 @@ fn encode_middle(mut typed: Typed) -> Result<String, Error> {
 fn encode_oldest(typed: Typed) -> Result<String, Error> {
     let first = |v6: bool| {
         let ip = typed.ips.iter().find(|ip| is_v6(&ip.address) == v6)?;
-        let routes = typed.routes.iter().filter(|r| is_v6(&r.dst) == v6).cloned().collect();
+        let routes = typed.routes.iter().filter(|route| is_v6(&route.dst) == v6);
+        // A destination and a gateway is all that a route has there.
+        let routes = routes
+            .map(|route| Route { dst: route.dst.clone(), gw: route.gw.clone(), ..Route::default() })
+            .collect();
         Some(OldestIp { ip: ip.address.clone(), gateway: ip.gateway.clone(), routes })
     };
     let old = Oldest { ip4: first(false), ip6: first(true), cni_version: typed.cni_version, dns: typed.dns };
@@ -125,8 +164,9 @@ fn encode_oldest(typed: Typed) -> Result<String, Error> {
     serde_json::to_string(&old).map_err(unwritable)
 }
 
-fn is_v6(address: &str) -> bool {
-    address.contains(':')
+/// An IPv4 address that is written as an IPv6 one counts as IPv4, as in Go.
+fn is_v6(subnet: &str) -> bool {
+    parse_subnet(subnet).is_some_and(|(address, _)| address.to_canonical().is_ipv6())
 }
 
 fn undecodable(e: serde_json::Error) -> Error {

@@ -68,6 +68,13 @@ impl Error {
         self
     }
 
+    /// All of `errors` as one, with the code of the first; `Ok` when there is none.
+    pub fn join(errors: Vec<Self>) -> Result<(), Self> {
+        let Some(code) = errors.first().map(|first| first.code) else { return Ok(()) };
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Err(Self::new(code, lines.join("; ")))
+    }
+
     /// The error object that a plugin prints to standard output.
     pub fn to_json(&self, cni_version: &str) -> String {
         let wire = Wire { cni_version, code: self.code, msg: &self.msg, details: &self.details };

@@ -4,18 +4,15 @@
 //! the *thread* that started it dies. What is left of the group when its leader ends is killed.
 
 use std::{
-    fs, io,
-    os::unix::process::{CommandExt, ExitStatusExt},
+    fs,
+    os::unix::process::ExitStatusExt,
     path::PathBuf,
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, ExitStatus},
     thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::{prctl, signal::Signal},
-    unistd::{getpid, getppid},
-};
+use nix::sys::signal::Signal;
 
 use crate::{
     chain::Watcher,
@@ -26,12 +23,14 @@ use crate::{
     process::{KILL_GRACE, signal_group, start_time, wait_until_gone},
     raw::Object,
     result::{MAX_SIZE, error_object},
+    spawn::spawn,
 };
 
-/// How often a binary is tried that somebody is just writing.
-const BUSY_TRIES: u32 = 5;
-/// Pause between these tries; nothing tells when a file stops being written.
-const BUSY_PAUSE: Duration = Duration::from_millis(500);
+/// A plugin that takes longer than this is worth a line in the log, even when all is well.
+const SLOW: Duration = Duration::from_secs(60);
+/// A line on standard error with one of these may hold a secret.
+const SECRET_WORDS: [&str; 7] =
+    ["token", "password", "passwd", "secret", "authorization", "bearer", "private key"];
 
 /// One run of a plugin.
 pub struct Invocation<'a> {
@@ -91,7 +90,8 @@ pub fn run(invocation: &Invocation<'_>) -> Result<Vec<u8>, Error> {
 
 fn run_unnamed(invocation: &Invocation<'_>) -> Result<Vec<u8>, Error> {
     let binary = find(invocation.kind, invocation.path)?;
-    let mut child = spawn(invocation, binary)?;
+    let begin = Instant::now();
+    let mut child = spawn(&binary, invocation.env, invocation.deadline)?;
     let group = i32::try_from(child.id()).map_err(|e| internal(format!("pid out of range: {e}")))?;
     // The child is not reaped before the end of `attend`, so this is its own start time for sure.
     let started = start_time(group);
@@ -112,46 +112,11 @@ fn run_unnamed(invocation: &Invocation<'_>) -> Result<Vec<u8>, Error> {
     attended.pipes.drain(invocation.drain_grace());
     let caught = attended.pipes.into_caught();
     forward_stderr(invocation, &caught, status.success());
+    if begin.elapsed() > SLOW {
+        let (kind, verb) = (invocation.kind, invocation.command.as_str());
+        log::warn!("plugin {kind}: {verb} took {} s", begin.elapsed().as_secs());
+    }
     verdict(invocation, status, attended.timed_out, caught)
-}
-
-fn spawn(invocation: &Invocation<'_>, binary: PathBuf) -> Result<Child, Error> {
-    let mut command = std::process::Command::new(&binary);
-    command.envs(invocation.env.iter().map(|(k, v)| (k, v)));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let parent = getpid();
-    let die_with_parent = move || {
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The parent may have died before the line above.
-        if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
-    };
-    #[expect(
-        unsafe_code,
-        reason = "PR_SET_PDEATHSIG must be set between fork and exec; two system calls, no allocation"
-    )]
-    // SAFETY: the closure makes only async-signal-safe system calls and does not allocate.
-    unsafe {
-        command.pre_exec(die_with_parent);
-    }
-    let mut tries = 1;
-    loop {
-        if Instant::now() >= invocation.deadline {
-            return Err(Error::new(code::TRY_AGAIN_LATER, "no time was left to start it"));
-        }
-        match command.spawn() {
-            Ok(child) => return Ok(child),
-            Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES => tries += 1,
-            Err(e) => {
-                let why = match e.kind() {
-                    io::ErrorKind::NotFound => "its interpreter is missing".to_owned(),
-                    io::ErrorKind::PermissionDenied => "it is not executable".to_owned(),
-                    _ => e.to_string(),
-                };
-                return Err(Error::new(code::IO, format!("{} does not start: {why}", binary.display())));
-            }
-        }
-        thread::sleep(BUSY_PAUSE);
-    }
 }
 
 struct Attended {
@@ -240,7 +205,7 @@ fn forward_stderr(invocation: &Invocation<'_>, caught: &Caught, success: bool) {
     let level = if success { log::Level::Info } else { log::Level::Warn };
     for line in String::from_utf8_lossy(&caught.stderr).lines().filter(|line| !line.trim().is_empty()) {
         let lower = line.to_ascii_lowercase();
-        let secret = ["token", "password", "authorization"].iter().any(|word| lower.contains(word));
+        let secret = SECRET_WORDS.iter().any(|word| lower.contains(word));
         let line = if secret { "(a line that may hold a secret)".to_owned() } else { one_line(line, 1000) };
         log::log!(level, "plugin {} {}: {line}", invocation.kind, invocation.command.as_str());
     }

@@ -5,6 +5,8 @@
 //! specification asks for, [`exec`] runs one plugin binary under a deadline and [`process`] ends what an
 //! earlier, killed call left running. [`raw`] keeps every JSON value as the bytes its author wrote.
 
+pub mod base64;
+pub mod cache;
 pub mod chain;
 pub mod config;
 pub mod convert;
@@ -16,4 +18,6 @@ mod pipes;
 pub mod process;
 pub mod raw;
 pub mod result;
+pub mod runtime;
+mod spawn;
 pub mod version;

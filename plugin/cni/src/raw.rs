@@ -39,6 +39,11 @@ impl Object {
             let msg = format!("the JSON is nested deeper than {MAX_DEPTH} levels");
             return Err(Error::new(code::INVALID_CONFIG, msg));
         }
+        Self::parse_unbounded(text)
+    }
+
+    /// Parses an object that was within bounds when it was written, and may have grown since.
+    pub(crate) fn parse_unbounded(text: &str) -> Result<Self, Error> {
         serde_json::from_str(text).map_err(|e| Error::new(code::DECODE, format!("not a JSON object: {e}")))
     }
 

@@ -61,12 +61,30 @@ impl CniResult {
         &self.version
     }
 
-    /// The decoded answer in the shape of 1.1.0, whatever its version.
+    /// The decoded answer in the shape of 1.1.0, whatever its version. Every address in it is one; its indices
+    /// need not point to an interface.
+    ///
+    /// # Errors
+    /// Code 6 when it does not have the shape of its version or an address is none.
     pub fn typed(&self) -> Result<Typed, Error> {
         convert::decode(&self.text, &self.version)
     }
 
-    /// The same answer in another version. Fails where that version cannot say it.
+    /// The same answer in another version. Between versions of one shape (up to 0.2.0, up to 0.4.0, from 1.0.0)
+    /// only the version changes; otherwise what the other shape cannot say is lost, as libcni loses it.
+    ///
+    /// ```
+    /// let result = cni::result::CniResult::parse(br#"{"ips": [{"address": "192.0.2.5/24"}]}"#, "1.0.0")?;
+    /// assert_eq!(
+    ///     result.convert("0.2.0")?.raw(),
+    ///     r#"{"cniVersion":"0.2.0","ip4":{"ip":"192.0.2.5/24"}}"#
+    /// );
+    /// # Ok::<(), cni::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Code 1 for an unknown version and for a result without address in 0.2.0 or older, code 6 when it cannot
+    /// be decoded.
     pub fn convert(&self, to: &str) -> Result<Self, Error> {
         if self.version == to {
             return Ok(self.clone());
@@ -147,7 +165,7 @@ pub struct Ip {
     #[serde(default, deserialize_with = "or_default")]
     pub address: String,
     /// Default gateway of its subnet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
     pub gateway: Option<String>,
     /// Index into the interfaces; a plugin may give one that does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,7 +179,7 @@ pub struct Route {
     #[serde(default, deserialize_with = "or_default")]
     pub dst: String,
     /// Gateway.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
     pub gw: Option<String>,
     /// MTU of the route.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_zero")]
@@ -206,6 +224,11 @@ impl Dns {
 
 fn is_zero(value: &i64) -> bool {
     *value == 0
+}
+
+/// Go plugins print an empty address for none.
+pub(crate) fn or_none<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(d)?.filter(|text| !text.is_empty()))
 }
 
 /// Go plugins print `null` for an empty list or object.

@@ -5,6 +5,9 @@ use crate::error::{Error, code};
 /// Every version that this crate reads and writes, oldest first.
 pub const SUPPORTED: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
+/// The newest version that this crate reads and writes.
+pub const NEWEST: &str = "1.1.0";
+
 /// What a configuration or result without `cniVersion` means.
 pub const DEFAULT: &str = "0.1.0";
 

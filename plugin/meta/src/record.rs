@@ -87,7 +87,7 @@ impl Attachment {
     /// # Errors
     /// When the journal holds no valid config.
     pub fn config(&self) -> Result<NetworkConfig, cni::error::Error> {
-        NetworkConfig::parse(self.config.get(), Some(&self.network))
+        NetworkConfig::restore(self.config.get())
     }
 
     /// What the delegate answered to ADD, if that is known.

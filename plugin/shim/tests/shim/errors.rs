@@ -307,11 +307,12 @@ fn slugs_of_the_source() -> Vec<String> {
             let text = fs::read_to_string(file).unwrap();
             for word in text.split('"') {
                 let capitals = word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
-                let known = ["MULTUS_LOG", "CARGO_PKG_VERSION", "NAD_NOT_FOUND"];
+                let known = ["MULTUS_LOG", "NAD_NOT_FOUND"];
                 if capitals
                     && word.contains('_')
                     && !known.contains(&word)
                     && !word.starts_with("K8S_")
+                    && !word.starts_with("CARGO_")
                     && !word.starts_with("CNI_")
                 {
                     slugs.push(word.to_owned());
