@@ -76,7 +76,7 @@ impl Route {
     pub fn to(&self, destination: Cidr) -> Self {
         let mut route = Self::new(self.is_v6());
         route.header[1] = destination.prefix();
-        // A scope that is narrower than its gateway's is refused, so it is the default's own.
+        // Without a gateway it is on the link, which the scope says.
         route.header[6] = self.header[6];
         route.set_flags(self.flags() & ON_LINK);
         route.push_address(libc::RTA_DST, destination.address());
@@ -271,4 +271,21 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || Some(IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?)));
     v4().or_else(|| Some(IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?))))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_routes_or_none_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            for route in Route::parse(&bytes) {
+                drop((route.gateway(), route.interfaces(), route.destination(), route.same_as(&route)));
+                prop_assert_eq!(Route::parse(&route.encode()).first().map(Route::metric), Some(route.metric()));
+            }
+        }
+    }
 }

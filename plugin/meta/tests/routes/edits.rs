@@ -184,7 +184,8 @@ fn route() -> impl Strategy<Value = String> {
 /// True for what may go: a destination of length 0, and no table of its own.
 fn may_go(route: &str) -> bool {
     let route: Value = serde_json::from_str(route).unwrap();
-    route["dst"].as_str().is_some_and(|dst| dst.ends_with("/0") || dst.ends_with("/00"))
+    let prefix = route["dst"].as_str().and_then(|dst| dst.split_once('/')).map(|(_, prefix)| prefix);
+    prefix.is_some_and(|prefix| !prefix.is_empty() && prefix.trim_matches('0').is_empty())
         && route["table"].as_i64().is_none_or(|table| [0, 254].contains(&table))
 }
 

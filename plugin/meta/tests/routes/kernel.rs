@@ -312,6 +312,16 @@ fn cluster_destinations_go_the_way_that_the_default_route_went() {
 }
 
 #[test]
+fn cluster_destinations_of_a_primary_without_gateway_are_on_its_link() {
+    let Some(pod) = Pod::or_skip() else { return };
+    pod.ip("route add default dev eth0");
+    let networks = [network("eth0", None, &silent()), network("net1", Some(&["10.2.0.1"]), &silent())];
+    let results = pod.settle(&networks, &["10.96.0.0/12"]).unwrap();
+    assert!(pod.to("10.96.0.0/12").contains("dev eth0") && pod.to("10.96.0.0/12").contains("scope link"));
+    assert_eq!(results[0]["routes"], json!([{"dst": "10.96.0.0/12"}]));
+}
+
+#[test]
 fn a_route_that_is_there_already_keeps_its_way() {
     let Some(pod) = usual() else { return };
     pod.ip("route add 10.244.0.0/16 via 10.1.0.7 dev eth0");
