@@ -18,7 +18,7 @@ use crate::{
     config::valid_network_name,
     env::{valid_container_id, valid_ifname},
     error::{Error, code, one_line},
-    raw::Object,
+    raw::{Keyed, Object},
     result::{self, CniResult, or_default},
     version,
 };
@@ -219,7 +219,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn parse(text: &str) -> Result<Entry, Error> {
     let broken = |e: String| Error::new(code::DECODE, format!("broken: {e}"));
-    let wire: Wire = serde_json::from_str(text).map_err(|e| broken(e.to_string()))?;
+    let Keyed(wire): Keyed<Wire> = serde_json::from_str(text).map_err(|e| broken(e.to_string()))?;
     if wire.kind != KIND {
         return Err(broken(format!("kind {:?}, expected {KIND:?}", one_line(&wire.kind, 40))));
     }

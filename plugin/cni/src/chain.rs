@@ -13,7 +13,7 @@ use crate::{
     env::Command,
     error::{Error, code},
     exec::{self, Invocation},
-    raw::{Object, same_key},
+    raw::{Keyed, Object, same_key},
     result::CniResult,
     version,
 };
@@ -176,7 +176,7 @@ impl Runner<'_> {
             Err(e) if e.msg.contains("unknown CNI_COMMAND: VERSION") => return Ok(vec!["0.1.0".to_owned()]),
             other => other?,
         };
-        let answer: Answer = serde_json::from_slice(&output)
+        let Keyed(answer): Keyed<Answer> = serde_json::from_slice(&output)
             .map_err(|e| Error::new(code::DECODE, format!("plugin {kind}: no answer to VERSION: {e}")))?;
         match (answer.supported_versions.is_empty(), answer.cni_version.as_str()) {
             (false, _) => Ok(answer.supported_versions),

@@ -4,13 +4,13 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
     error::{Error, code, one_line},
-    raw::Object,
-    result::{Dns, Ip, MAX_SIZE, Route, Typed, or_default, or_none},
+    raw::{Keyed, Object},
+    result::{Dns, Ip, MAX_SIZE, Route, Typed, object, objects, or_default, or_none},
     version,
 };
 
@@ -35,11 +35,11 @@ fn shape(version: &str) -> Shape {
 struct Oldest {
     #[serde(rename = "cniVersion", default, deserialize_with = "or_default")]
     cni_version: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe_object", skip_serializing_if = "Option::is_none")]
     ip4: Option<OldestIp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe_object", skip_serializing_if = "Option::is_none")]
     ip6: Option<OldestIp>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Dns::is_empty")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Dns::is_empty")]
     dns: Dns,
 }
 
@@ -49,8 +49,25 @@ struct OldestIp {
     ip: String,
     #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
     gateway: Option<String>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
     routes: Vec<Route>,
+}
+
+/// What an address of the middle shape has beside those of today; looked at, so that a runtime can read it.
+#[derive(Deserialize)]
+struct MiddleIps {
+    #[serde(default, deserialize_with = "objects", rename = "ips")]
+    _ips: Vec<MiddleIp>,
+}
+
+#[derive(Deserialize)]
+struct MiddleIp {
+    #[serde(default, rename = "version")]
+    _version: Option<String>,
+}
+
+fn maybe_object<'de, D: Deserializer<'de>>(d: D) -> Result<Option<OldestIp>, D::Error> {
+    or_default(d).map(|object: Option<Keyed<OldestIp>>| object.map(|object| object.0))
 }
 
 /// Decodes a result of any version into the shape of 1.1.0.
@@ -65,6 +82,9 @@ pub(crate) fn decode(text: &str, from: &str) -> Result<Typed, Error> {
         }
         typed
     } else {
+        if shape(from) == Shape::Middle {
+            serde_json::from_str::<MiddleIps>(text).map_err(undecodable)?;
+        }
         serde_json::from_str(text).map_err(undecodable)?
     };
     check_addresses(&typed)?;

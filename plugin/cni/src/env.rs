@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
+use serde::Deserialize;
+
 use crate::{
     config::valid_network_name,
     error::{Error, code, one_line},
-    raw,
+    raw::{self, Keyed},
     result::CniResult,
     version,
 };
@@ -46,6 +48,10 @@ impl Command {
             Self::Status => "STATUS",
             Self::Version => "VERSION",
         }
+    }
+
+    fn concerns_attachment(self) -> bool {
+        matches!(self, Self::Add | Self::Del | Self::Check)
     }
 
     /// The variables that the specification requires for it, beside `CNI_COMMAND`.
@@ -114,7 +120,9 @@ impl Request {
         if command == Command::Version {
             return Ok(Self::version_call(stdin));
         }
-        let (container_id, ifname) = (var("CNI_CONTAINERID"), var("CNI_IFNAME"));
+        // GC and STATUS concern no container, whatever a runtime leaves in the environment.
+        let attachment = |name: &str| if command.concerns_attachment() { var(name) } else { "" };
+        let (container_id, ifname) = (attachment("CNI_CONTAINERID"), attachment("CNI_IFNAME"));
         if !container_id.is_empty() && !valid_container_id(container_id) {
             let shown = one_line(container_id, 60);
             return Err(bad(format!("CNI_CONTAINERID {shown:?} is no valid container id")));
@@ -138,7 +146,7 @@ impl Request {
         Ok(Self {
             command,
             container_id: container_id.to_owned(),
-            netns: Some(var("CNI_NETNS")).filter(|n| !n.is_empty()).map(str::to_owned),
+            netns: Some(attachment("CNI_NETNS")).filter(|n| !n.is_empty()).map(str::to_owned),
             ifname: ifname.to_owned(),
             args: parse_args(var("CNI_ARGS"))?,
             path: var("CNI_PATH").split(':').filter(|p| !p.is_empty()).map(PathBuf::from).collect(),
@@ -158,6 +166,23 @@ impl Request {
         };
         let located = |e: Error| Error { msg: format!("prevResult: {}", e.msg), ..e };
         CniResult::parse(raw.get().as_bytes(), &self.cni_version).map(Some).map_err(located)
+    }
+
+    /// GC: the attachments that live, as (container id, interface). `None` where the runtime gave no list; then
+    /// nothing may be removed.
+    ///
+    /// # Errors
+    /// Code 7 when it is no such list.
+    pub fn valid_attachments(&self) -> Result<Option<Vec<(String, String)>>, Error> {
+        #[derive(Deserialize)]
+        struct Valid {
+            #[serde(rename = "containerID")]
+            container_id: String,
+            ifname: String,
+        }
+        let listed: Option<Vec<Keyed<Valid>>> = self.config.get_as("cni.dev/valid-attachments")?;
+        let pair = |Keyed(valid): Keyed<Valid>| (valid.container_id, valid.ifname);
+        Ok(listed.map(|listed| listed.into_iter().map(pair).collect()))
     }
 
     /// VERSION must answer without any configuration, so a broken one is no error here.

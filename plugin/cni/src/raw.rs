@@ -3,11 +3,11 @@
 //! A delegate must see unknown keys, big numbers and key order as the user gave them, so nothing here goes
 //! through a tree of decoded values.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{DeserializeOwned, MapAccess, Visitor},
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
     ser::SerializeMap,
 };
 use serde_json::value::RawValue;
@@ -168,6 +168,28 @@ fn too_deep(text: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// A `T` that was a JSON object. serde would also fill a struct from an array, by position; nobody else does.
+#[derive(Clone, Debug, Default)]
+pub struct Keyed<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Keyed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Keys<T> {
+            type Value = Keyed<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Keyed<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Keyed)
+            }
+        }
+        deserializer.deserialize_map(Keys(PhantomData))
+    }
 }
 
 impl Serialize for Object {

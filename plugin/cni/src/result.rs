@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::{
     convert,
     error::{Error, code, one_line},
-    raw::Object,
+    raw::{Keyed, Object},
     version,
 };
 
@@ -112,16 +112,16 @@ pub struct Typed {
     #[serde(rename = "cniVersion", default, deserialize_with = "or_default")]
     pub cni_version: String,
     /// Interfaces, in the sandbox and outside.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<Interface>,
     /// Addresses.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub ips: Vec<Ip>,
     /// Routes.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
     /// Name resolution.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Dns::is_empty")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Dns::is_empty")]
     pub dns: Dns,
 }
 
@@ -229,6 +229,17 @@ fn is_zero(value: &i64) -> bool {
 /// Go plugins print an empty address for none.
 pub(crate) fn or_none<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     Ok(Option::<String>::deserialize(d)?.filter(|text| !text.is_empty()))
+}
+
+/// A list of objects; see [`or_default`].
+pub(crate) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Vec<T>, D::Error> {
+    let objects: Vec<Keyed<T>> = or_default(d)?;
+    Ok(objects.into_iter().map(|object| object.0).collect())
+}
+
+/// An object; see [`or_default`].
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
+    or_default(d).map(|object: Keyed<T>| object.0)
 }
 
 /// Go plugins print `null` for an empty list or object.

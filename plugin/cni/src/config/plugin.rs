@@ -9,7 +9,6 @@ use super::invalid;
 use crate::{
     error::{Error, one_line},
     raw::{Object, same_key},
-    result::Dns,
 };
 
 /// Longest plugin name.
@@ -45,7 +44,7 @@ pub(super) fn check(plugin: &Object) -> Result<(), Error> {
         if same_key(key, "capabilities") {
             known::<BTreeMap<String, Option<bool>>>("capabilities", value)?;
         } else if same_key(key, "dns") {
-            known::<Dns>("dns", value)?;
+            check_dns(value)?;
         } else if same_key(key, "ipam") {
             check_ipam(value)?;
         }
@@ -63,6 +62,14 @@ fn check_ipam(value: &RawValue) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+fn check_dns(value: &RawValue) -> Result<(), Error> {
+    let dns: Object = known("dns", value)?.unwrap_or_default();
+    dns.get_known::<String>("domain")?;
+    ["nameservers", "search", "options"]
+        .iter()
+        .try_for_each(|key| dns.get_known::<Vec<Option<String>>>(key).map(drop))
 }
 
 /// Decodes the value of a known key; `null` is none.

@@ -167,6 +167,7 @@ fn a_torn_file_is_an_error_and_one_of_long_ago_is_its_result() {
         "",
         "{",
         "[]",
+        r#"["cniCacheV1","c","","e","n"]"#,
         "null",
         "{}",
         r#"{"kind":"cniCacheV1","config":"%"}"#,

@@ -7,5 +7,6 @@
 mod cache;
 mod calls;
 mod configs;
+mod mutations;
 mod oracle;
 mod results;

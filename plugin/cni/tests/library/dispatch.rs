@@ -1,5 +1,4 @@
 //! A plugin as its runtime sees it: which calls reach it, in which version it answers, and with which codes.
-#![expect(clippy::unwrap_used, reason = "a helper of tests, which clippy cannot see as one")]
 
 use std::{collections::BTreeMap, sync::Mutex};
 

@@ -35,6 +35,7 @@ fn a_call_is_read() {
     assert_eq!(request.cni_version, "1.0.0");
 }
 
+// Holds: C4, D20
 #[test]
 fn each_verb_names_the_variables_that_it_lacks() {
     for (command, name, fails) in [
@@ -62,6 +63,7 @@ fn each_verb_names_the_variables_that_it_lacks() {
     Request::from_env(&call("VERSION"), b"").unwrap();
 }
 
+// Holds: C1, C2, N19
 #[test]
 fn ids_and_interface_names() {
     for good in ["a", "A0_.-", &"x".repeat(64)] {
@@ -78,6 +80,7 @@ fn ids_and_interface_names() {
     }
 }
 
+// Holds: D4, D6
 #[test]
 fn a_network_is_read_as_single_plugin_and_as_list() {
     let single =
@@ -97,6 +100,7 @@ fn a_network_is_read_as_single_plugin_and_as_list() {
     assert_eq!(NetworkConfig::parse(&list.to_json(), None).unwrap().to_json(), list.to_json());
 }
 
+// Holds: D2, D3
 #[test]
 fn bad_networks_are_refused() {
     let many = format!(r#"{{"name":"n","plugins":[{}]}}"#, vec![r#"{"type":"a"}"#; 65].join(","));
@@ -127,6 +131,7 @@ fn bad_networks_are_refused() {
     NetworkConfig::parse(r#"{"name":"n","type":"a","ipam":{"type":""}}"#, None).unwrap();
 }
 
+// Holds: D16
 #[test]
 fn runtime_keys_of_a_user_are_dropped_in_every_spelling() {
     let text =
@@ -162,6 +167,7 @@ fn files_are_found_and_a_list_gets_its_folder() {
     assert_eq!(NetworkConfig::load_file(&dir.path().join("absent")).unwrap_err().code, code::IO);
 }
 
+// Holds: C30
 #[test]
 fn results_convert_between_all_versions_and_back() {
     let text = r#"{"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"02:00:00:00:00:01","sandbox":"/x"}],

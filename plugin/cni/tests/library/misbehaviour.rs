@@ -1,15 +1,13 @@
 //! Delegates that hang, crash, print rubbish or leave processes behind.
 
-mod common;
-
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
     time::{Duration, Instant},
 };
 
+use crate::bench::{Bench, Log, attachment};
 use cni::{chain::Runner, config::NetworkConfig, error::code, process};
-use common::{Bench, Log, attachment};
 use serde_json::json;
 
 /// True for a process that still runs; one that only waits to be reaped does not.
@@ -154,6 +152,7 @@ fn a_missing_or_unusable_binary_is_named() {
     assert!(error.msg.contains("not executable"), "{error}");
 }
 
+// Holds: D2
 #[test]
 fn a_type_with_a_path_is_refused_before_anything_runs() {
     let bench = Bench::new(&["one"]);
@@ -205,7 +204,7 @@ fn a_delegate_dies_with_its_caller_and_its_group_can_be_ended_after() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("records");
     let mut caller = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "caller_with_a_hanging_delegate"])
+        .args(["--exact", "misbehaviour::caller_with_a_hanging_delegate"])
         .env(CALLER_RECORDS, &file)
         .stdout(std::process::Stdio::null())
         .spawn()

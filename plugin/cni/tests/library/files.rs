@@ -1,5 +1,4 @@
 //! Networks as files: which of a folder's files make a network, and how one is found by its name.
-#![expect(clippy::unwrap_used, reason = "a helper of tests, which clippy cannot see as one")]
 
 use std::{fs, os::unix::fs::symlink};
 

@@ -1,10 +1,8 @@
-//! What the tests of chain and exec share.
-#![expect(
-    clippy::unwrap_used,
-    reason = "only tests use this, which clippy cannot see of a module without tests"
-)]
+//! A folder of plugins, and everything to run them.
 
 use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::{LazyLock, Mutex},
     time::{Duration, Instant},
@@ -69,6 +67,13 @@ impl Bench {
         }
         let text = json!({"cniVersion": version, "name": "testnet", "plugins": plugins}).to_string();
         NetworkConfig::parse(&text, None).unwrap()
+    }
+
+    /// Puts a shell script into the folder, as a plugin.
+    pub(crate) fn script(&self, name: &str, text: &str) {
+        let path = self.plugins.bin().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     pub(crate) fn records(&self) -> Vec<Record> {

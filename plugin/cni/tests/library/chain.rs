@@ -1,13 +1,12 @@
 //! What delegates see when a network is run: order, environment, configuration, previous result.
 
-mod common;
-
+use crate::bench::{Bench, attachment};
 use cni::{chain::Attachment, config::NetworkConfig, error::code, raw::Object, result::CniResult};
-use common::{Bench, attachment};
 use serde_json::json;
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
+// Holds: N50, D12, D16
 #[test]
 fn add_runs_in_order_and_hands_each_result_on() {
     let bench = Bench::new(&NAMES);
@@ -31,6 +30,7 @@ fn add_runs_in_order_and_hands_each_result_on() {
     assert_eq!(result.typed().unwrap().ips[0].address, "192.0.2.10/24");
 }
 
+// Holds: C4, D12
 #[test]
 fn add_stops_at_the_first_failure_with_its_code_and_message() {
     let bench = Bench::new(&NAMES);
@@ -44,6 +44,7 @@ fn add_stops_at_the_first_failure_with_its_code_and_message() {
     assert_eq!(bench.records().len(), 2);
 }
 
+// Holds: D13
 #[test]
 fn del_runs_in_reverse_with_the_result_of_the_add() {
     let bench = Bench::new(&NAMES);
@@ -55,6 +56,7 @@ fn del_runs_in_reverse_with_the_result_of_the_add() {
     assert!(dels.iter().all(|r| r.config()["prevResult"]["ips"][0]["version"] == "4"));
 }
 
+// Holds: D13
 #[test]
 fn del_before_0_4_0_has_no_previous_result_and_stops_at_a_failure() {
     let bench = Bench::new(&NAMES);
@@ -69,6 +71,7 @@ fn del_before_0_4_0_has_no_previous_result_and_stops_at_a_failure() {
     assert!(records.iter().all(|r| r.config().get("prevResult").is_none()));
 }
 
+// Holds: C9, C12
 #[test]
 fn del_without_netns_and_result_works() {
     let bench = Bench::new(&["one"]);
@@ -77,6 +80,7 @@ fn del_without_netns_and_result_works() {
     assert_eq!(bench.records()[0].var("CNI_NETNS"), "");
 }
 
+// Holds: D16
 #[test]
 fn runtime_config_holds_what_was_asked_and_declared() {
     let bench = Bench::new(&["one", "two"]);
@@ -92,6 +96,7 @@ fn runtime_config_holds_what_was_asked_and_declared() {
     assert!(records.iter().all(|r| r.config().get("capabilities").is_none()));
 }
 
+// Holds: N3, D1
 #[test]
 fn unknown_keys_reach_the_delegate_byte_for_byte() {
     let bench = Bench::new(&["one"]);
@@ -109,6 +114,7 @@ fn unknown_keys_reach_the_delegate_byte_for_byte() {
     assert!(NetworkConfig::parse(&network.to_json(), None).unwrap().plugins[0].to_json().contains(kept));
 }
 
+// Holds: D16
 #[test]
 fn another_spelling_of_a_key_of_ours_does_not_reach_a_delegate() {
     let bench = Bench::new(&["one"]);
@@ -123,6 +129,7 @@ fn another_spelling_of_a_key_of_ours_does_not_reach_a_delegate() {
     assert_eq!(config["name"], "testnet");
 }
 
+// Holds: C17, C21, C25, D14
 #[test]
 fn check_status_and_gc_follow_the_version() {
     let bench = Bench::new(&["one"]);
@@ -145,6 +152,7 @@ fn check_status_and_gc_follow_the_version() {
     assert_eq!(gc.var("CNI_CONTAINERID"), "");
 }
 
+// Holds: C24, D4, D15
 #[test]
 fn gc_goes_on_after_a_failure_and_disabled_verbs_do_nothing() {
     let bench = Bench::new(&["one", "two"]);
@@ -158,6 +166,7 @@ fn gc_goes_on_after_a_failure_and_disabled_verbs_do_nothing() {
     assert_eq!(bench.records().len(), 2);
 }
 
+// Holds: N38
 #[test]
 fn no_output_is_an_empty_result() {
     let bench = Bench::new(&["one"]);
