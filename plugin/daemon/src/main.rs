@@ -2,6 +2,7 @@
 
 mod journal;
 mod probe;
+mod publisher;
 mod routes;
 mod serve;
 mod socket;
@@ -24,6 +25,9 @@ struct Arguments {
     /// Folder of the plugin's journal; only read.
     #[arg(long, env = "MULTUS_JOURNAL_DIR", default_value = "/var/lib/cni/multus-rs/journal")]
     journal_dir: PathBuf,
+    /// Folder of the plugin's records of pods without networks; only read.
+    #[arg(long, env = "MULTUS_PLAIN_DIR", default_value = "/run/multus-rs/plain")]
+    plain_dir: PathBuf,
     /// Name of this node, for events.
     #[arg(long, env = "NODE_NAME", default_value = "")]
     node_name: String,
@@ -103,16 +107,23 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         let client = client.clone();
         async move { client.watch().await }
     });
-    let journal = journal::Journal::new(arguments.journal_dir);
-    let routes = Arc::new(routes::Routes::new(client, journal, Arc::clone(&socket)));
+    let told = Arc::new(publisher::Told::default());
+    let (journal_dir, plain_dir) = (arguments.journal_dir, arguments.plain_dir);
+    let publisher =
+        publisher::Publisher::new(client.clone(), journal_dir.clone(), plain_dir, Arc::clone(&told))?;
+    let mut publishing = tokio::spawn(publisher.run());
+    let journal = journal::Journal::new(journal_dir);
+    let routes = Arc::new(routes::Routes::new(client, journal, Arc::clone(&socket), told));
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
+            ended = &mut publishing => Err(anyhow::anyhow!("publishing ended: {ended:?}; a restart begins anew")),
             ended = &mut watch => Err(anyhow::anyhow!("the watch of the cluster ended: {ended:?}; a restart begins anew")),
         }
     };
     let outcome = serve::serve(listener, &socket, routes, stop).await;
     watch.abort();
+    publishing.abort();
     outcome
 }

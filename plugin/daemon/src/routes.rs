@@ -15,6 +15,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     journal::Journal,
+    publisher::Told,
     socket::{Found, Socket},
 };
 
@@ -29,9 +30,10 @@ const RETRY: u32 = 11;
 
 /// What requests need.
 pub(crate) struct Routes {
-    pub(crate) client: Client,
-    pub(crate) journal: Journal,
-    pub(crate) socket: Arc<Socket>,
+    client: Client,
+    journal: Journal,
+    socket: Arc<Socket>,
+    told: Arc<Told>,
     background: Arc<Semaphore>,
 }
 
@@ -54,8 +56,8 @@ impl From<ClusterError> for Refusal {
 }
 
 impl Routes {
-    pub(crate) fn new(client: Client, journal: Journal, socket: Arc<Socket>) -> Self {
-        Self { client, journal, socket, background: Arc::new(Semaphore::new(BACKGROUND_EVENTS)) }
+    pub(crate) fn new(client: Client, journal: Journal, socket: Arc<Socket>, told: Arc<Told>) -> Self {
+        Self { client, journal, socket, told, background: Arc::new(Semaphore::new(BACKGROUND_EVENTS)) }
     }
 
     /// Answers one request, within a bounded time.
@@ -120,6 +122,7 @@ impl Routes {
                 let request: PublishRequest = body(request).await?;
                 self.journal.knows(&request.sandbox).await?;
                 self.client.publish(&request).await?;
+                self.told.note(&request.sandbox, &request.status);
                 Ok(json(StatusCode::OK, &serde_json::json!({})))
             }
             _ => {

@@ -104,6 +104,15 @@ impl Client {
         self.noted(publish::publish(&self.inner.kube, request, Patience::of(PUBLISH)).await)
     }
 
+    /// Like [`Client::publish`], but looks first, and leaves alone what says the same. True when it was written.
+    ///
+    /// # Errors
+    /// As [`Client::publish`].
+    pub async fn ensure(&self, request: &PublishRequest) -> Result<bool, ClusterError> {
+        validate::pod(&request.pod)?;
+        self.noted(publish::ensure(&self.inner.kube, request, Patience::of(PUBLISH)).await)
+    }
+
     /// Tells the pod's owner about a failure.
     ///
     /// # Errors

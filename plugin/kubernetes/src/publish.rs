@@ -25,9 +25,45 @@ pub(crate) async fn publish(
     request: &PublishRequest,
     patience: Patience,
 ) -> Result<(), ClusterError> {
+    write(client, request, request.pod.uid.clone(), patience).await
+}
+
+/// Publishes unless the pod has that status, in whatever layout. True when it was written.
+pub(crate) async fn ensure(
+    client: &kube::Client,
+    request: &PublishRequest,
+    patience: Patience,
+) -> Result<bool, ClusterError> {
+    let now = pod::get(client, &request.pod, patience).await?;
+    match pod::generation(&now, &request.pod.uid) {
+        Generation::Same | Generation::Mirror => {}
+        Generation::OtherMirror => return Err(pod::not_found(&request.pod)),
+        Generation::Other => return Err(pod::replaced(&request.pod)),
+    }
+    if now
+        .annotations
+        .is_some_and(|all| all.get(ANNOTATION).is_some_and(|there| same(there, &request.status)))
+    {
+        return Ok(false);
+    }
+    write(client, request, now.uid.unwrap_or_default(), patience).await.map(|()| true)
+}
+
+/// Whether both say the same: Go Multus lays its text out another way.
+fn same(there: &str, wanted: &str) -> bool {
+    let parse = |text| serde_json::from_str::<serde_json::Value>(text);
+    there == wanted || matches!((parse(there), parse(wanted)), (Ok(there), Ok(wanted)) if there == wanted)
+}
+
+/// `uid`: the object's, which a static pod's own is not.
+async fn write(
+    client: &kube::Client,
+    request: &PublishRequest,
+    mut uid: String,
+    patience: Patience,
+) -> Result<(), ClusterError> {
     let pod = &request.pod;
     let asked = Asked { verb: "patch", resource: "pods/status", namespace: &pod.namespace, name: &pod.name };
-    let mut uid = pod.uid.clone();
     let mut tries = patience.tries();
     loop {
         let trouble = match tries.attempt(patch(client, pod, &uid, &request.status)).await {

@@ -207,11 +207,12 @@ fn good_news_is_told_in_the_background_and_bad_news_before_the_answer() {
     let Some(daemon) = Daemon::start(&api.address) else { return };
     daemon.wait_ready();
     api.set(Mode::RefusesOnly(403, "POST", "/events"));
-    let event = |kind: &str| json!({"pod": crate::support::pod("uid1"), "kind": kind, "reason": "X", "message": kind});
-    assert_eq!(daemon.post("/v1/event", &event("Normal")), (200, json!({})), "nobody waits for it");
-    assert_failure(&daemon.post("/v1/event", &event("Warning")), "FORBIDDEN", 7);
+    let event = |kind: &str, message: &str| json!({"pod": crate::support::pod("uid1"), "kind": kind, "reason": "X", "message": message});
+    let sent = |message: &str| api.seen("POST").iter().any(|seen| seen.body["message"] == message);
+    assert_eq!(daemon.post("/v1/event", &event("Normal", "lost")), (200, json!({})), "nobody waits for it");
+    daemon.wait("tries", || sent("lost"));
+    assert_failure(&daemon.post("/v1/event", &event("Warning", "bad")), "FORBIDDEN", 7);
     api.set(Mode::Works);
-    assert_eq!(daemon.post("/v1/event", &event("Normal")).0, 200);
-    daemon
-        .wait("tells", || api.seen("POST").iter().filter(|seen| seen.body["type"] == "Normal").count() == 2);
+    assert_eq!(daemon.post("/v1/event", &event("Normal", "good")).0, 200);
+    daemon.wait("tells", || sent("good"));
 }

@@ -26,22 +26,28 @@ impl Daemon {
     /// Starts the daemon against an API server at `address`; returns when its socket answers.
     /// Nothing where the test cannot run: the daemon talks to root only.
     pub(crate) fn start(address: &str) -> Option<Self> {
+        Self::start_in(tempfile::tempdir().unwrap(), &api::kubeconfig(address))
+    }
+
+    /// Starts it in a folder in which the plugin may have worked before.
+    pub(crate) fn start_in(folder: tempfile::TempDir, kubeconfig_text: &str) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             testkit::skip("the daemon answers root only: run as root");
             return None;
         }
-        let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(folder.path().join("journal")).unwrap();
+        fs::create_dir_all(folder.path().join("journal")).unwrap();
         fs::write(folder.path().join("journal/sandbox1.json"), "{}").unwrap();
         let kubeconfig = folder.path().join("kubeconfig");
-        fs::write(&kubeconfig, api::kubeconfig(address)).unwrap();
+        fs::write(&kubeconfig, kubeconfig_text).unwrap();
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let child = Command::new(BINARY)
             .arg("--socket")
             .arg(folder.path().join("run/daemon/multus.sock"))
             .arg("--journal-dir")
             .arg(folder.path().join("journal"))
+            .arg("--plain-dir")
+            .arg(folder.path().join("plain"))
             .arg("--kubeconfig")
             .arg(&kubeconfig)
             .args(["--node-name", "node1", "--log-level", "debug"])
@@ -85,6 +91,13 @@ impl Daemon {
 
     pub(crate) fn resolve(&self, name: &str) -> (u16, Value) {
         self.post("/v1/resolve", &resolve(name))
+    }
+
+    /// Ends the daemon as a crash does and gives the folder for the next one.
+    pub(crate) fn crash(mut self) -> tempfile::TempDir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
