@@ -122,11 +122,25 @@ fn prepare_target(arch: Arch) -> Result<()> {
             format!("the Rust target {target} is missing: rustup (https://rustup.rs) installs it")
         })?;
     }
+    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    if !Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/std").exists() {
+        succeed(Command::new("rustup").args(["component", "add", "rust-src"])).context(
+            "the source of Rust's standard library is missing: rustup (https://rustup.rs) installs it",
+        )?;
+    }
     // The crypto library has parts in C.
     debian::ensure(match arch {
         Arch::Amd64 => &[("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu")],
         Arch::Arm64 => &[("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")],
     })
+}
+
+/// The standard library built for size, without the code that prints backtraces: a third of a plugin would be that,
+/// and a plugin that aborts has nobody to read one. Cargo calls this unstable, hence the variable; the toolchain is
+/// pinned, and the tests run against the result.
+fn without_backtraces(build: &mut Command) {
+    build.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"]);
+    build.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Cforce-unwind-tables=no");
 }
 
 /// Builds the binaries, each with its profile. What they depend on is compiled in the cache, where the next clone finds
@@ -135,6 +149,9 @@ fn build(repository: &Path, cache: &Path, arch: Arch) -> Result<()> {
     for profile in ["plugin", "release"] {
         let mut build = cargo(["build", "--locked", "--profile", profile, "--target", arch.target()]);
         build.current_dir(repository).env("CARGO_BUILD_BUILD_DIR", cache.join("build"));
+        if profile == "plugin" {
+            without_backtraces(&mut build);
+        }
         for (name, _) in BINARIES.iter().filter(|(_, p)| *p == profile) {
             build.args(["--bin", name]);
         }
