@@ -17,7 +17,7 @@ use crate::{
     base64,
     config::valid_network_name,
     env::{valid_container_id, valid_ifname},
-    error::{Error, code, one_line},
+    error::{Error, code, io_words, one_line},
     raw::{Keyed, Object},
     result::{self, CniResult, or_default},
     version,
@@ -270,5 +270,5 @@ fn read_capped(path: &Path) -> Result<Option<String>, Error> {
 }
 
 fn failed(path: &Path, what: &str, e: &io::Error) -> Error {
-    Error::new(code::IO, format!("{} cannot be {what}: {e}", path.display()))
+    Error::new(code::IO, format!("{} cannot be {what}: {}", path.display(), io_words(e)))
 }

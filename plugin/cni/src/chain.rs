@@ -41,6 +41,18 @@ pub trait Watcher {
     fn ended(&self, pid: i32);
 }
 
+/// A [`Watcher`] for callers that need not clean up after a crash of their own.
+#[derive(Debug, Clone, Copy)]
+pub struct Unwatched;
+
+impl Watcher for Unwatched {
+    fn started(&self, _pid: i32, _start_time: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn ended(&self, _pid: i32) {}
+}
+
 /// Where plugins are, how long they may take, and who is told.
 #[derive(Clone, Copy)]
 pub struct Runner<'a> {

@@ -90,6 +90,11 @@ impl Error {
     }
 }
 
+/// What an I/O error says, but for a missing file: runtimes take a DEL error with the system's words for success.
+pub(crate) fn io_words(e: &std::io::Error) -> String {
+    if e.kind() == std::io::ErrorKind::NotFound { "it is missing".to_owned() } else { e.to_string() }
+}
+
 /// `text` without control characters, cut to at most `limit` characters: what others wrote (a delegate, a
 /// user) must not break log lines or fill events.
 pub fn one_line(text: &str, limit: usize) -> String {

@@ -9,7 +9,7 @@ use std::{
 
 use super::{NetworkConfig, invalid, is_single, read, valid_network_name};
 use crate::{
-    error::{Error, code, one_line},
+    error::{Error, code, io_words, one_line},
     raw::{self, Object},
 };
 
@@ -96,7 +96,8 @@ fn at(path: &Path, e: Error) -> Error {
 
 fn read_capped(path: &Path) -> Result<String, Error> {
     let failed = |e: std::io::Error| {
-        Error::new(code::IO, format!("{}: the CNI configuration cannot be read: {e}", path.display()))
+        let (path, e) = (path.display(), io_words(&e));
+        Error::new(code::IO, format!("{path}: the CNI configuration cannot be read: {e}"))
     };
     let mut text = String::new();
     // Opening a pipe would wait for its writer.
@@ -117,7 +118,7 @@ pub fn scan_dir(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 
 fn files_with(dir: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Error> {
     let failed = |e: std::io::Error| {
-        Error::new(code::IO, format!("{}: the folder cannot be read: {e}", dir.display()))
+        Error::new(code::IO, format!("{}: the folder cannot be read: {}", dir.display(), io_words(&e)))
     };
     let entries = match fs::read_dir(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -10,7 +10,7 @@ use std::{
 
 use cni::{
     cache::Cache,
-    chain::{Attachment, Runner, Watcher},
+    chain::{Attachment, Runner, Unwatched},
     config::{NetworkConfig, plugin_type},
     error::Error,
     process::TERM_GRACE,
@@ -32,16 +32,6 @@ const CAPABILITY_ARGS: &str = r#"{
     "bandwidth":{"ingressRate":1000},"deviceID":"0000:3d:00.1","aliases":["a","b"],"infinibandGUID":"",
     "io.kubernetes.cri.pod-annotations":{"k8s.v1.cni.cncf.io/networks":"a,b"}
 }"#;
-
-struct Unwatched;
-
-impl Watcher for Unwatched {
-    fn started(&self, _: i32, _: u64) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn ended(&self, _: i32) {}
-}
 
 /// Recording plugins of every name, and a cache for each side.
 pub(crate) struct Bench {

@@ -109,6 +109,16 @@ fn a_folder_that_is_absent_and_a_name_that_is_none_find_nothing() {
     assert_eq!(find_network(&folder.0.path().join("a.conflist"), "net").unwrap_err().code, code::IO);
 }
 
+// Holds: C14
+#[test]
+fn a_file_that_is_missing_is_said_without_the_words_of_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = NetworkConfig::load_file(&dir.path().join("x.conf")).unwrap_err();
+    let text = error.to_string().to_lowercase();
+    assert!(error.code == code::IO && text.contains("x.conf") && text.contains("missing"), "{text}");
+    assert!(!text.contains("not found") && !text.contains("no such file"), "{text}");
+}
+
 // Holds: D5
 #[test]
 fn a_list_gets_the_plugins_of_its_folder_in_the_order_of_their_names() {

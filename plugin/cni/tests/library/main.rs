@@ -10,3 +10,4 @@ mod files;
 mod misbehaviour;
 mod parsers;
 mod stderr;
+mod tool;
