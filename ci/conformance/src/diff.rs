@@ -21,8 +21,9 @@ impl std::fmt::Display for Difference {
 
 fn shorten(text: &str) -> String {
     let text = if text.is_empty() { "nothing" } else { text };
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.chars().count() <= 600 {
-        return text.to_owned();
+        return text;
     }
     text.chars().take(600).chain("…".chars()).collect()
 }

@@ -11,9 +11,11 @@
 
 pub mod api;
 pub mod case;
+pub mod compare;
 pub mod corpus;
 pub mod diff;
 pub mod model;
+pub mod peer;
 pub mod pod;
 pub mod run;
 pub mod session;

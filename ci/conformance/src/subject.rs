@@ -31,12 +31,13 @@ pub struct Subject {
     pub letter: char,
     /// It promises what this project promises, slugs and all.
     pub ours: bool,
-    binary: PathBuf,
+    pub(crate) binary: PathBuf,
     /// What the config has for this subject, before the case's own keys.
-    keys: Map<String, Value>,
+    pub(crate) keys: Map<String, Value>,
     /// Where delegates record, if the subject's own processes start them.
-    record: Option<PathBuf>,
-    _daemon: Option<Process>,
+    pub(crate) record: Option<PathBuf>,
+    /// Ends with this value.
+    pub(crate) daemon: Option<Process>,
 }
 
 /// What a call came to.
@@ -64,6 +65,8 @@ impl Subject {
             shown(&socket),
             "--journal-dir".to_owned(),
             shown(&state.join("journal")),
+            "--plain-dir".to_owned(),
+            shown(&run.join("plain")),
             "--kubeconfig".to_owned(),
             shown(&api.kubeconfig()),
             "--node-name".to_owned(),
@@ -81,7 +84,7 @@ impl Subject {
                 json!({"type": "multus-shim", "stateDir": state, "runDir": run, "daemonWaitSeconds": 5}),
             ),
             record: None,
-            _daemon: Some(daemon),
+            daemon: Some(daemon),
         })
     }
 
@@ -99,7 +102,7 @@ impl Subject {
                 json!({"type": "multus", "stateDir": state, "runDir": run, "kubeconfig": api.kubeconfig()}),
             ),
             record: None,
-            _daemon: None,
+            daemon: None,
         })
     }
 
@@ -186,14 +189,14 @@ impl Subject {
     }
 }
 
-fn object(value: Value) -> Map<String, Value> {
+pub(crate) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(object) => object,
         _ => Map::new(),
     }
 }
 
-fn wait_for(socket: &Path, daemon: &mut Process, log: &Path) -> Result<()> {
+pub(crate) fn wait_for(socket: &Path, daemon: &mut Process, log: &Path) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(20);
     while std::os::unix::net::UnixStream::connect(socket).is_err() {
         daemon.check(log)?;

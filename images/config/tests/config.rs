@@ -10,6 +10,7 @@ use std::time::Duration;
 use node::{Node, identity, primary};
 use serde_json::{Value, json};
 
+// Holds: N47
 #[test]
 fn waits_for_the_primary_says_so_once_and_then_names_it() {
     let mut node = Node::new();
@@ -50,6 +51,7 @@ fn waits_for_the_primary_says_so_once_and_then_names_it() {
     );
 }
 
+// Holds: B25
 #[test]
 fn a_multus_config_is_never_the_primary() {
     let mut node = Node::new();
@@ -82,6 +84,7 @@ fn follows_the_primary_from_file_to_file_and_keeps_ours_when_it_goes() {
     node.until_serving("20-net.conflist");
 }
 
+// Holds: B9, P7
 #[test]
 fn a_broken_primary_changes_nothing_and_is_said_once() {
     let mut node = Node::new();
@@ -140,6 +143,7 @@ fn nothing_changed_means_nothing_written_also_across_restarts() {
     assert_eq!(before, files.map(|f| identity(&node.path(f))));
 }
 
+// Holds: B7, P8
 #[test]
 fn sigterm_leaves_everything_in_place() {
     let mut node = Node::new();
@@ -221,6 +225,7 @@ fn options_may_not_set_what_is_decided_here() {
 }
 
 /// A runtime reads the folder at any moment, while the program is killed again and again and its input changes.
+// Holds: P13, B9
 #[test]
 fn a_reader_never_sees_half_a_file_whenever_it_is_killed() {
     let mut node = Node::new();

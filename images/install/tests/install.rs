@@ -157,6 +157,7 @@ fn a_folder_in_the_way_is_named_and_left_alone() {
     assert!(node.installed().is_dir());
 }
 
+// Holds: P18
 #[test]
 fn many_at_once_all_succeed_and_leave_one_whole_file() {
     let node = Node::new();
@@ -168,6 +169,7 @@ fn many_at_once_all_succeed_and_leave_one_whole_file() {
     assert_eq!(node.names(), ["multus-shim"]);
 }
 
+// Holds: P18, P13
 #[test]
 fn killed_at_any_moment_the_file_is_the_old_or_the_new_one_and_the_next_run_converges() {
     let node = Node::new();

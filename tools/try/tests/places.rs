@@ -118,7 +118,6 @@ fn look(text: &str) {
     }
 }
 
-// Holds: H6, H8
 #[test]
 fn no_manifest_however_broken_makes_the_lint_panic() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");

@@ -2,9 +2,11 @@
 
 mod cluster;
 mod command;
+mod compare;
 mod debian;
 mod demo;
 mod gate;
+mod generate;
 mod images;
 mod soak;
 mod tally;
@@ -34,6 +36,10 @@ enum Task {
     Soak,
     /// Hold the rules of the repository: crate edges, file sizes, versions in one place.
     Tidy,
+    /// Write docs/conformance.md: every clause and the tests that hold it.
+    Gen,
+    /// Run the corpus through Go Multus's binaries and list what differs, with the reason.
+    Compare(compare::Compare),
     /// Build the image, check its size, write it to a file, push it or load it into the cluster.
     Images(images::Images),
     /// Run a real Kubernetes on this machine.
@@ -49,6 +55,8 @@ fn run() -> Result<ExitCode> {
         Task::Demo => demo::run().map(|()| ExitCode::SUCCESS),
         Task::Test => test::run(),
         Task::Soak => soak::run(),
+        Task::Gen => generate::run().map(|()| ExitCode::SUCCESS),
+        Task::Compare(args) => compare::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Task::Images(args) => images::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Cluster { action } => cluster::main(action),

@@ -93,7 +93,7 @@ pub(crate) fn repository() -> PathBuf {
 }
 
 /// Files that are in git or would be with the next `git add`.
-fn tracked(root: &Path) -> Result<Vec<String>> {
+pub(crate) fn tracked(root: &Path) -> Result<Vec<String>> {
     let output = Command::new("git")
         // A clone made by another user is refused otherwise; reading its file list is harmless.
         .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])

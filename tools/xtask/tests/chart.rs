@@ -57,6 +57,7 @@ fn mounts<'a>(pod: &'a Value, container: &str) -> Vec<(&'a str, bool)> {
     mounts.map(|m| (m["name"].as_str().unwrap(), m["readOnly"] == true)).collect()
 }
 
+// Holds: P15
 #[test]
 fn no_container_has_a_privilege() {
     for helm in helms() {
@@ -84,6 +85,7 @@ fn no_container_has_a_privilege() {
     }
 }
 
+// Holds: P15, P17
 #[test]
 fn each_container_sees_only_what_it_works_on() {
     for helm in helms() {
@@ -113,6 +115,7 @@ fn each_container_sees_only_what_it_works_on() {
     }
 }
 
+// Holds: P15
 #[test]
 fn the_token_goes_to_the_daemon_alone_and_may_do_little() {
     for helm in helms() {

@@ -14,6 +14,7 @@ use crate::invariants_hold;
 /// How often the DaemonSet is restarted.
 const ROUNDS: usize = 2;
 
+// Holds: N45, C28, D9, B7, P8
 #[test]
 fn churn_under_a_restarting_daemon_starts_no_pod_without_its_networks() {
     let cluster = Cluster::ready().unwrap();

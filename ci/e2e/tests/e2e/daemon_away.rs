@@ -43,6 +43,7 @@ fn select(cluster: &Cluster, labels: &str) {
     cluster.kubectl(&["--namespace", NAMESPACE, "patch", DAEMONSET, "--type=merge", "-p", &patch]).unwrap();
 }
 
+// Holds: B3, P9
 #[test]
 fn without_the_daemon_plain_pods_start_others_wait_and_deleted_ones_release_all() {
     let cluster = Cluster::ready().unwrap();

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::invariants_hold;
 
+// Holds: N36, N42, N45, D9, P6
 #[test]
 fn a_pod_has_the_networks_its_status_says_and_leaves_nothing_behind() {
     let cluster = Cluster::ready().unwrap();
@@ -45,6 +46,7 @@ fn a_pod_has_the_networks_its_status_says_and_leaves_nothing_behind() {
     invariants_hold(cluster);
 }
 
+// Holds: N9, N10
 #[test]
 fn every_form_of_the_annotation_attaches_on_a_real_node() {
     let cluster = Cluster::ready().unwrap();
@@ -72,6 +74,7 @@ fn every_form_of_the_annotation_attaches_on_a_real_node() {
     invariants_hold(cluster);
 }
 
+// Holds: N6
 #[test]
 fn a_bad_network_is_explained_by_the_pods_events_in_one_line() {
     let cluster = Cluster::ready().unwrap();

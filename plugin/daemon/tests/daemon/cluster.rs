@@ -11,6 +11,7 @@ use testkit::api::{Api, Mode, nad};
 
 const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
+// Holds: B15
 #[test]
 fn resolves_from_the_cache_and_a_miss_by_one_read() {
     let api = Api::start().unwrap();
@@ -82,6 +83,7 @@ fn says_what_the_api_server_refuses_or_lacks() {
     assert_eq!(daemon.resolve("known").0, 200);
 }
 
+// Holds: B15
 #[test]
 fn an_api_server_that_hangs_costs_three_seconds_and_the_cache_serves_on() {
     let api = Api::start().unwrap();
@@ -111,6 +113,7 @@ fn starts_and_serves_while_the_api_server_is_away() {
     daemon.wait_ready();
 }
 
+// Holds: N36
 #[test]
 fn publishes_one_annotation_guarded_by_the_uid() {
     let api = Api::start().unwrap();
@@ -141,6 +144,7 @@ fn publishing_is_retried_and_gives_up_in_time() {
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
 
+// Holds: B15
 #[test]
 fn publishes_to_no_other_generation_of_the_pod_but_to_a_mirror() {
     let api = Api::start().unwrap();
@@ -186,6 +190,7 @@ fn the_same_event_is_sent_once_a_minute() {
     assert_eq!(body["reportingComponent"], "multus");
 }
 
+// Holds: P14
 #[test]
 fn many_at_once_are_all_answered() {
     let api = Api::start().unwrap();

@@ -77,6 +77,7 @@ fn await_status(daemon: &Daemon, api: &Api, pod: &str, status: &str) {
     daemon.wait(&format!("publishes {pod}"), || api.annotations("default", pod)[STATUS] == status);
 }
 
+// Holds: N36, N40
 #[test]
 fn a_plain_pod_is_published_from_its_record_with_one_patch() {
     let api = server(&[("p", "u")]);
@@ -226,6 +227,7 @@ fn a_status_that_admission_refuses_holds_up_no_other_pod() {
     assert_eq!(patches(&api, "refused"), 1);
 }
 
+// Holds: P14
 #[test]
 fn a_burst_of_plain_pods_is_published_once_each_and_nobody_waits_for_it() {
     let names: Vec<(String, String)> = (0..150).map(|n| (format!("p{n}"), format!("u{n}"))).collect();

@@ -198,6 +198,7 @@ fn the_pods_annotations_are_those_of_the_generation_asked_for() {
     assert_eq!((reason.as_str(), code), ("POD_NOT_FOUND", 11), "the kubelet has yet to replace the mirror");
 }
 
+// Holds: N36
 #[test]
 fn a_status_reaches_one_generation_and_no_other_annotation() {
     let host = Host::new();

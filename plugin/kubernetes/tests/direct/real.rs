@@ -125,6 +125,7 @@ fn a_token_nobody_knows_is_refused_with_advice() {
     assert!(message.contains("kubeconfig") && message.contains("expired"), "{message}");
 }
 
+// Holds: P15
 #[test]
 fn the_rights_of_the_chart_are_enough_and_each_missing_one_is_named() {
     let Some(cluster) = cluster() else { return };
@@ -172,6 +173,7 @@ fn a_network_that_was_just_created_is_found_and_one_that_is_not_there_is_named()
     assert_eq!(reader.resolve(&networks(&["fresh"])).unwrap().networks[0].config, "{\"a\":1}");
 }
 
+// Holds: N36
 #[test]
 fn a_status_is_written_to_that_generation_alone_and_beside_other_annotations() {
     let Some(cluster) = cluster() else { return };
@@ -225,6 +227,7 @@ fn the_same_failure_is_one_event_that_stays_young() {
     assert_eq!(lines, ["one", "two"]);
 }
 
+// Holds: B15
 #[test]
 fn a_server_that_hangs_costs_ten_seconds_at_most_and_is_used_when_it_goes_on() {
     let Some(cluster) = cluster() else { return };

@@ -35,6 +35,7 @@ fn a_token_that_expired_is_said_with_the_file_to_renew() {
     assert!(line.contains("UNAUTHORIZED") && line.contains("/kubeconfig"), "{line}");
 }
 
+// Holds: N40, N46
 #[test]
 fn the_cluster_network_may_be_a_definition_a_file_a_folder_or_a_name() {
     let host = Host::new();
@@ -59,6 +60,7 @@ fn the_cluster_network_may_be_a_definition_a_file_a_folder_or_a_name() {
     }
 }
 
+// Holds: D17
 #[test]
 fn a_binary_folder_of_the_config_is_searched_first() {
     let host = Host::new();

@@ -40,6 +40,7 @@ fn a_plain_pod_costs_one_read_where_the_runtime_hands_over_nothing() {
     assert_eq!(asked, ["GET /api/v1/namespaces/demo/pods/pod"]);
 }
 
+// Holds: N36, N46
 #[test]
 fn networks_are_looked_up_attached_published_and_undone() {
     let host = Host::new();
@@ -89,6 +90,7 @@ fn a_network_that_is_not_there_is_named_in_the_answer_and_in_an_event() {
     host.assert_nothing_left();
 }
 
+// Holds: B15, B27
 #[test]
 fn an_api_server_that_hangs_fails_the_pod_in_time_and_leaves_nothing() {
     let host = Host::new();
@@ -103,7 +105,7 @@ fn an_api_server_that_hangs_fails_the_pod_in_time_and_leaves_nothing() {
     host.assert_nothing_left();
 }
 
-// Holds: B29
+// Holds: B29, P11
 #[test]
 fn a_status_that_cannot_be_published_undoes_the_pod() {
     let host = Host::new();

@@ -46,7 +46,7 @@ fn has_what_is_said(pod: &Pod, result: &Value, subnet: u8) -> Vec<String> {
     addresses
 }
 
-// Holds: N45
+// Holds: N45, P6, B6
 #[test]
 fn bridge_and_host_local() {
     let Some(host) = Host::or_skip(&["bridge", "host-local"]) else { return };

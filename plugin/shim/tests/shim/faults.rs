@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::host::{Answer, Host, http};
 
+// Holds: P9, B27, C4, C29
 #[test]
 fn a_pod_with_networks_awaits_the_daemon_and_says_so() {
     let host = Host::new();
@@ -19,6 +20,7 @@ fn a_pod_with_networks_awaits_the_daemon_and_says_so() {
     assert!(host.call("DEL", Some("a")).ok);
 }
 
+// Holds: N51, N52, D9, D18, C4, B17
 #[test]
 fn a_failing_network_undoes_what_was_attached_and_keeps_its_code() {
     let host = Host::new();
@@ -37,6 +39,7 @@ fn a_failing_network_undoes_what_was_attached_and_keeps_its_code() {
     host.assert_nothing_left();
 }
 
+// Holds: P11, B29
 #[test]
 fn a_refused_publish_undoes_the_whole_pod() {
     let host = Host::new();
@@ -57,6 +60,7 @@ fn a_refused_publish_undoes_the_whole_pod() {
     host.assert_nothing_left();
 }
 
+// Holds: N52, N53, C13, C14, B5
 #[test]
 fn a_del_that_fails_is_kept_for_the_next_and_reaches_the_others() {
     let host = Host::new();
@@ -71,6 +75,7 @@ fn a_del_that_fails_is_kept_for_the_next_and_reaches_the_others() {
     assert_eq!(host.calls()[4..], ["DEL second net1"], "what is detached stays so");
 }
 
+// Holds: B3, P9, C10, C11, D10, D11
 #[test]
 fn del_needs_neither_daemon_nor_definition_nor_primary() {
     let host = Host::new();
@@ -84,6 +89,7 @@ fn del_needs_neither_daemon_nor_definition_nor_primary() {
     host.assert_nothing_left();
 }
 
+// Holds: B4, P4, P5, C10
 #[test]
 fn a_journal_torn_anywhere_neither_crashes_del_nor_keeps_the_pod() {
     let host = Host::new();
@@ -101,6 +107,7 @@ fn a_journal_torn_anywhere_neither_crashes_del_nor_keeps_the_pod() {
     }
 }
 
+// Holds: C8, B29
 #[test]
 fn a_second_add_of_a_sandbox_is_refused_and_touches_nothing() {
     let host = Host::new();
@@ -109,6 +116,7 @@ fn a_second_add_of_a_sandbox_is_refused_and_touches_nothing() {
     assert_eq!(host.calls(), ["ADD first eth0"]);
 }
 
+// Holds: D8, D9, C29, N54
 #[test]
 fn a_plugin_killed_amid_a_delegate_leaves_nothing_running_and_nothing_attached() {
     let host = Host::new();
@@ -129,6 +137,7 @@ fn a_plugin_killed_amid_a_delegate_leaves_nothing_running_and_nothing_attached()
     host.assert_nothing_left();
 }
 
+// Holds: N54, D8
 #[test]
 fn a_del_waits_for_the_add_of_its_sandbox() {
     let host = Host::new();
@@ -145,6 +154,7 @@ fn a_del_waits_for_the_add_of_its_sandbox() {
     host.assert_nothing_left();
 }
 
+// Holds: P7
 #[test]
 fn a_broken_primary_is_served_from_its_last_good_state() {
     let host = Host::new();

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::host::{Host, http};
 
+// Holds: N45
 #[test]
 fn a_plain_pod_gets_its_primary_alone_and_the_socket_is_not_touched() {
     let host = Host::new();
@@ -19,6 +20,7 @@ fn a_plain_pod_gets_its_primary_alone_and_the_socket_is_not_touched() {
     host.assert_nothing_left();
 }
 
+// Holds: N45, P17
 #[test]
 fn a_plain_pod_starts_and_ends_without_any_daemon() {
     let host = Host::new();
@@ -37,6 +39,7 @@ fn a_plain_pod_starts_when_nothing_can_be_recorded_for_it() {
     assert_eq!(host.calls(), ["ADD first eth0", "DEL first eth0"]);
 }
 
+// Holds: N46, N35, D7, D12, D13, P17
 #[test]
 fn networks_are_attached_in_order_after_the_primary_and_detached_in_reverse() {
     let host = Host::new();
@@ -53,6 +56,7 @@ fn networks_are_attached_in_order_after_the_primary_and_detached_in_reverse() {
     host.assert_nothing_left();
 }
 
+// Holds: N9
 #[test]
 fn the_json_form_asks_for_the_same_as_the_comma_form() {
     let forms = ["a,other/b@data0", r#"[{"name":"a"},{"name":"b","namespace":"other","interface":"data0"}]"#];
@@ -68,6 +72,7 @@ fn the_json_form_asks_for_the_same_as_the_comma_form() {
     assert_eq!(calls[0], calls[1]);
 }
 
+// Holds: N36, N37, N40, N42
 #[test]
 fn network_status_names_every_interface_and_one_default() {
     let host = Host::new();
@@ -86,6 +91,7 @@ fn network_status_names_every_interface_and_one_default() {
     );
 }
 
+// Holds: D12, N50
 #[test]
 fn a_list_of_plugins_in_a_network_is_chained() {
     let host = Host::new();
@@ -97,6 +103,7 @@ fn a_list_of_plugins_in_a_network_is_chained() {
     assert_eq!(records[2].config()["name"], "a", "a network without a name has its definition's");
 }
 
+// Holds: N56, B26
 #[test]
 fn the_runtimes_config_reaches_the_primary_and_no_other_network() {
     let host = Host::new();
@@ -117,6 +124,7 @@ fn the_runtimes_config_reaches_the_primary_and_no_other_network() {
     assert_eq!(records[1].config().get("runtimeConfig"), None);
 }
 
+// Holds: N8
 #[test]
 fn where_the_runtime_hands_over_no_annotations_the_daemon_is_asked_for_them() {
     let host = Host::new();
@@ -133,6 +141,7 @@ fn where_the_runtime_hands_over_no_annotations_the_daemon_is_asked_for_them() {
     assert_eq!(host.calls(), ["ADD first eth0", "ADD second net1"]);
 }
 
+// Holds: C19, C21, C23
 #[test]
 fn status_is_the_primarys_and_version_needs_no_config() {
     let host = Host::new();
@@ -142,6 +151,7 @@ fn status_is_the_primarys_and_version_needs_no_config() {
     assert_eq!(host.call("VERSION", None).result()["supportedVersions"][6], "1.1.0");
 }
 
+// Holds: C15, C18, D14, B16, P12
 #[test]
 fn check_asks_every_network_of_the_pod() {
     let host = Host::new();

@@ -35,6 +35,7 @@ fn a_network_that_was_not_asked_for_is_refused() {
     }
 }
 
+// Holds: D2
 #[test]
 fn no_binary_outside_the_plugin_folder_is_run() {
     for kind in ["/bin/sh", "../../bin/sh", "second/../first", "", ".", "multus-shim", "multus"] {
@@ -44,6 +45,7 @@ fn no_binary_outside_the_plugin_folder_is_run() {
     }
 }
 
+// Holds: D16
 #[test]
 fn a_previous_result_or_runtime_config_inside_a_definition_is_dropped() {
     let host = Host::new();
@@ -54,6 +56,7 @@ fn a_previous_result_or_runtime_config_inside_a_definition_is_dropped() {
     assert_eq!((config.get("prevResult"), config.get("runtimeConfig")), (None, None));
 }
 
+// Holds: B27
 #[test]
 fn an_answer_that_is_no_answer_is_an_error_and_no_crash() {
     let deep = format!(r#"{{"networks":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
@@ -82,6 +85,7 @@ fn a_daemons_error_is_cut_to_one_line_and_cannot_choose_a_code_of_the_spec() {
     assert_eq!(refused(&host, http(400, &body)).0, 11);
 }
 
+// Holds: P2, P10, B11, C4
 #[test]
 fn a_bad_definition_says_which_what_and_how_to_correct_it() {
     let cases = [
@@ -106,6 +110,7 @@ fn a_bad_definition_says_which_what_and_how_to_correct_it() {
     }
 }
 
+// Holds: D17, C4
 #[test]
 fn a_missing_plugin_binary_is_named_with_its_network() {
     let host = Host::new();
@@ -115,6 +120,7 @@ fn a_missing_plugin_binary_is_named_with_its_network() {
     host.assert_nothing_left();
 }
 
+// Holds: N12, P1, B11
 #[test]
 fn a_bad_annotation_is_refused_with_a_line_that_shows_it() {
     let long = "a".repeat(5000);
@@ -166,6 +172,7 @@ fn a_bad_annotation_is_refused_with_a_line_that_shows_it() {
     }
 }
 
+// Holds: N55
 #[test]
 fn isolation_is_enforced_on_the_host_whatever_the_daemon_answers() {
     let mut host = Host::new();
@@ -178,6 +185,7 @@ fn isolation_is_enforced_on_the_host_whatever_the_daemon_answers() {
     assert!(host.call("ADD", Some("shared/a")).ok);
 }
 
+// Holds: N55
 #[test]
 fn a_type_outside_allowed_plugins_does_not_run() {
     let mut host = Host::new();

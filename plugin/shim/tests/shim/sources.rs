@@ -245,6 +245,7 @@ fn keys_of_go_multus_count_in_any_case_and_idle_ones_are_said() {
     assert!(fs::read_to_string(log).unwrap().contains("retryDeleteOnError"), "said in the log file alone");
 }
 
+// Holds: B13
 #[test]
 fn a_full_log_file_is_set_aside_and_old_ones_go() {
     let mut host = Host::new();
