@@ -11,5 +11,7 @@ pub mod files;
 pub mod json;
 pub mod lint;
 pub mod node;
+pub mod run;
+pub mod show;
 pub mod source;
 pub mod yaml;

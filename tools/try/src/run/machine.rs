@@ -1,0 +1,171 @@
+//! `--host`: a run on the machine itself, and the removal of what a killed one left.
+//!
+//! Such a run writes down what it is about to do in a folder of its own below `/run`. A folder whose process is gone is
+//! swept: every pod gets its DEL, then its namespace ends, then links that only the run made go.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use meta::verbs;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    host::BASE,
+    ip::{self, ip},
+    leaks::Snapshot,
+    pods::{Places, RuntimeCall, remove_netns},
+    sandbox,
+    task::Task,
+};
+
+/// Who makes a run, and what the machine had before it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Owner {
+    run_id: String,
+    pid: i32,
+    start_time: u64,
+    /// Links before the run; none until they are known.
+    links: Option<BTreeSet<String>>,
+    /// Bridges that plugins of the run may make.
+    bridges: Vec<String>,
+    /// Folders of plugins.
+    plugin_dirs: Vec<PathBuf>,
+}
+
+fn owner_file(base: &Path) -> PathBuf {
+    base.join("owner")
+}
+
+/// The folder of this run on the machine.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn places(task: &Task) -> Result<Places> {
+    let run_id = task.base.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    fs::create_dir_all(&task.base).with_context(|| format!("cannot create {}", task.base.display()))?;
+    let places = Places { base: task.base.clone(), run_id };
+    note(&places, task, None)?;
+    Ok(places)
+}
+
+/// Notes who makes the run, and what the machine had before, so that what is new can be told from it.
+///
+/// # Errors
+/// When the note cannot be written.
+pub fn note(places: &Places, task: &Task, before: Option<&Snapshot>) -> Result<()> {
+    let pid = std::process::id().cast_signed();
+    let start_time = cni::process::start_time(pid).context("cannot read /proc: is it mounted?")?;
+    let owner = Owner {
+        run_id: places.run_id.clone(),
+        pid,
+        start_time,
+        links: before.map(|before| before.links().clone()),
+        bridges: task.bridges.clone(),
+        plugin_dirs: task.plugin_dirs.clone(),
+    };
+    // In place of an earlier note, whole: a kill may come at any moment.
+    let fresh = places.base.join("owner.new");
+    fs::write(&fresh, serde_json::to_string(&owner)?).context("cannot note who makes this run")?;
+    fs::rename(&fresh, owner_file(&places.base)).context("cannot note who makes this run")
+}
+
+/// Ends a run: what the plugins leave by design goes if the run made it, and the folder goes.
+///
+/// # Errors
+/// When something stays.
+pub fn finish(places: &Places) -> Result<()> {
+    let text = fs::read_to_string(owner_file(&places.base)).context("cannot read who makes this run")?;
+    let owner: Owner = serde_json::from_str(&text).context("cannot read who makes this run")?;
+    remove(&places.base, &owner)
+}
+
+/// Removes what runs left whose process is gone, and says what: one line a run.
+///
+/// # Errors
+/// When something stays.
+pub fn sweep(base: &Path) -> Result<Vec<String>> {
+    let mut swept = Vec::new();
+    let entries = match fs::read_dir(base) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(swept),
+        other => other.with_context(|| format!("cannot list {}", base.display()))?,
+    };
+    for entry in entries {
+        let folder = entry.with_context(|| format!("cannot list {}", base.display()))?.path();
+        let text = fs::read_to_string(owner_file(&folder)).unwrap_or_default();
+        let owner = serde_json::from_str::<Owner>(&text).ok();
+        let alive = |owner: &Owner| cni::process::start_time(owner.pid) == Some(owner.start_time);
+        if owner.as_ref().is_some_and(alive) {
+            continue;
+        }
+        // Killed before it had noted itself, it had made nothing but the folder.
+        let owner = owner.unwrap_or_default();
+        let pods = undo_pods(&folder, &owner)?;
+        remove(&folder, &owner)?;
+        swept.push(format!("{}: {pods} pods detached, folder and links removed", folder.display()));
+    }
+    Ok(swept)
+}
+
+/// DEL for every pod that is written down, by the plugins themselves: who noted their calls is gone.
+fn undo_pods(folder: &Path, owner: &Owner) -> Result<usize> {
+    let mut pods = 0;
+    let own = folder.join("sweep");
+    let path: Vec<PathBuf> = owner.plugin_dirs.iter().chain([&own]).cloned().collect();
+    let entries = match fs::read_dir(folder.join("undo")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        other => other.with_context(|| format!("cannot list {}", folder.display()))?,
+    };
+    fs::create_dir_all(&own).with_context(|| format!("cannot create {}", own.display()))?;
+    let sandbox = own.join(sandbox::TYPE);
+    drop(fs::remove_file(&sandbox));
+    symlink(format!("/proc/{}/exe", std::process::id()), &sandbox)
+        .with_context(|| format!("cannot create {}", sandbox.display()))?;
+    for entry in entries {
+        let file = entry.with_context(|| format!("cannot list {}", folder.display()))?.path();
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        // Half of a note: the kill came before the ADD.
+        if let Ok(call) = serde_json::from_str::<RuntimeCall>(&text) {
+            let (mut request, conf) =
+                call.request("DEL").with_context(|| format!("in {}", file.display()))?;
+            request.path.clone_from(&path);
+            verbs::del(&request, &conf).with_context(|| format!("DEL of {}", request.container_id))?;
+            pods += 1;
+        }
+        fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    }
+    Ok(pods)
+}
+
+/// Namespaces, links and files of a run.
+fn remove(folder: &Path, owner: &Owner) -> Result<()> {
+    if let Ok(entries) = fs::read_dir(folder.join("netns")) {
+        for entry in entries {
+            remove_netns(&entry.with_context(|| format!("cannot list {}", folder.display()))?.path())?;
+        }
+    }
+    let now = ip::links()?;
+    let bridge = sandbox::bridge(&owner.run_id);
+    let made = |link: &&String| match &owner.links {
+        // Without bridges that others hang their pods on: one that has ports stays.
+        Some(before) => owner.bridges.contains(link) && !before.contains(*link) && is_empty_bridge(link),
+        None => false,
+    };
+    let of_run = |link: &&String| !owner.run_id.is_empty() && **link == bridge;
+    for link in now.iter().filter(made).chain(now.iter().filter(of_run)) {
+        ip(&format!("link delete {link}"))?;
+    }
+    fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    // The last one out; another run may be in it.
+    drop(fs::remove_dir(BASE));
+    Ok(())
+}
+
+fn is_empty_bridge(link: &str) -> bool {
+    let ports = Path::new("/sys/class/net").join(link).join("brif");
+    fs::read_dir(ports).is_ok_and(|mut ports| ports.next().is_none())
+}
