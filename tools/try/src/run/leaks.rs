@@ -21,9 +21,23 @@ pub struct Snapshot {
 const FOLDERS: [&str; 2] = ["/var/lib/cni", "/run/cni"];
 
 /// Files that stay by design: host-local remembers its last address and keeps its lock; iptables keeps its lock.
-fn stays(path: &Path) -> bool {
+pub fn stays(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     name == "lock" || name.starts_with("last_reserved_ip.") || name == "xtables.lock"
+}
+
+/// Files in the folders of plugins.
+///
+/// # Errors
+/// When a folder cannot be listed.
+pub fn of_plugins(data_dirs: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
+    let mut files = BTreeSet::new();
+    for folder in FOLDERS.iter().map(Path::new).chain(data_dirs.iter().map(PathBuf::as_path)) {
+        walk(folder, &mut |file| {
+            files.insert(file.to_owned());
+        })?;
+    }
+    Ok(files)
 }
 
 impl Snapshot {
@@ -42,14 +56,7 @@ impl Snapshot {
                     })?;
                 }
             }
-            None => {
-                let folders = FOLDERS.iter().map(Path::new).chain(data_dirs.iter().map(PathBuf::as_path));
-                for folder in folders {
-                    walk(folder, &mut |file| {
-                        files.insert(file.to_owned());
-                    })?;
-                }
-            }
+            None => files = of_plugins(data_dirs)?,
         }
         files.retain(|file| !file.starts_with(&places.base));
         Ok(Self { links: ip::links()?.into_iter().collect(), files })
@@ -73,6 +80,11 @@ impl Snapshot {
             }
         }
         (leaks, staying)
+    }
+
+    /// Files that were here.
+    pub fn files(&self) -> &BTreeSet<PathBuf> {
+        &self.files
     }
 
     /// Links that were here.

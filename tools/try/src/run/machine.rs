@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     host::BASE,
     ip::{self, ip},
-    leaks::Snapshot,
+    leaks::{self, Snapshot},
     pods::{Places, RuntimeCall, remove_netns},
     sandbox,
     task::Task,
@@ -31,10 +31,23 @@ struct Owner {
     start_time: u64,
     /// Links before the run; none until they are known.
     links: Option<BTreeSet<String>>,
+    /// Files of plugins before the run.
+    files: BTreeSet<PathBuf>,
+    /// Folders outside of the usual ones in which they keep files.
+    data_dirs: Vec<PathBuf>,
     /// Bridges that plugins of the run may make.
     bridges: Vec<String>,
     /// Folders of plugins.
     plugin_dirs: Vec<PathBuf>,
+}
+
+impl Owner {
+    /// Whether the process still runs; one that only waits to be reaped does not.
+    fn lives(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+        !matches!(state, Some('Z' | 'X')) && cni::process::start_time(self.pid) == Some(self.start_time)
+    }
 }
 
 fn owner_file(base: &Path) -> PathBuf {
@@ -65,6 +78,8 @@ pub fn note(places: &Places, task: &Task, before: Option<&Snapshot>) -> Result<(
         pid,
         start_time,
         links: before.map(|before| before.links().clone()),
+        files: before.map(|before| before.files().clone()).unwrap_or_default(),
+        data_dirs: task.data_dirs.clone(),
         bridges: task.bridges.clone(),
         plugin_dirs: task.plugin_dirs.clone(),
     };
@@ -98,8 +113,7 @@ pub fn sweep(base: &Path) -> Result<Vec<String>> {
         let folder = entry.with_context(|| format!("cannot list {}", base.display()))?.path();
         let text = fs::read_to_string(owner_file(&folder)).unwrap_or_default();
         let owner = serde_json::from_str::<Owner>(&text).ok();
-        let alive = |owner: &Owner| cni::process::start_time(owner.pid) == Some(owner.start_time);
-        if owner.as_ref().is_some_and(alive) {
+        if owner.as_ref().is_some_and(Owner::lives) {
             continue;
         }
         // Killed before it had noted itself, it had made nothing but the folder.
@@ -159,13 +173,31 @@ fn remove(folder: &Path, owner: &Owner) -> Result<()> {
     for link in now.iter().filter(made).chain(now.iter().filter(of_run)) {
         ip(&format!("link delete {link}"))?;
     }
+    if owner.links.is_some() {
+        remove_memory(owner)?;
+    }
     fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     // The last one out; another run may be in it.
     drop(fs::remove_dir(BASE));
     Ok(())
 }
 
+/// What IPAM plugins keep by design, where the run made them begin: their folder goes once nothing else is in it.
+fn remove_memory(owner: &Owner) -> Result<()> {
+    let now = leaks::of_plugins(&owner.data_dirs)?;
+    for file in now.difference(&owner.files).filter(|file| leaks::stays(file)) {
+        let Some(folder) = file.parent() else { continue };
+        let others = now.iter().any(|other| other.parent() == Some(folder) && !leaks::stays(other));
+        let older = owner.files.iter().any(|known| known.parent() == Some(folder));
+        if !others && !older {
+            fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
+            // The last file takes its folder with it.
+            drop(fs::remove_dir(folder));
+        }
+    }
+    Ok(())
+}
+
 fn is_empty_bridge(link: &str) -> bool {
-    let ports = Path::new("/sys/class/net").join(link).join("brif");
-    fs::read_dir(ports).is_ok_and(|mut ports| ports.next().is_none())
+    ip(&format!("-oneline link show master {link}")).is_ok_and(|ports| ports.trim().is_empty())
 }

@@ -30,11 +30,11 @@ fn found(name: &str, folders: &[PathBuf]) -> bool {
 /// Notes for each network of the task why it cannot be tried.
 pub fn obstacles(task: &mut Task, world: &World) {
     for (network, plugin) in world.plugins() {
-        let mut reasons: Vec<String> =
-            types(plugin).filter_map(|name| no_plugin(&name, &task.plugin_dirs)).collect();
-        if !task.machine {
-            reasons.extend(needs_more(network, plugin));
-        }
+        // What no plugin can do here is the better reason than that a plugin is missing.
+        let reasons = match needs_more(network, plugin).filter(|_| !task.machine) {
+            Some(reason) => vec![reason],
+            None => types(plugin).filter_map(|name| no_plugin(&name, &task.plugin_dirs)).collect(),
+        };
         if !reasons.is_empty() {
             task.obstacles.entry(network.shown()).or_default().extend(reasons);
         }
