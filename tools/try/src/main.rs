@@ -94,12 +94,19 @@ fn tell_findings(args: &Args, findings: &[Finding]) -> u8 {
 
 /// Runs the networks and shows what came of it.
 fn attach(args: &Args, world: &World, findings: &[Finding]) -> Result<u8> {
-    let folders = plugins::folders(&args.plugin_dir);
+    let mut folders = plugins::folders(&args.plugin_dir);
     if args.install_plugins {
+        let own = plugins::own_folder()?;
+        if !folders.contains(&own) {
+            folders.push(own);
+        }
         plugins::install(&preflight::missing(world, &folders), |line| eprintln!("multus-try: {line}"))?;
     }
     let existing: Vec<PathBuf> = folders.iter().filter(|folder| folder.is_dir()).cloned().collect();
     let mut task = Task::new(world, args.annotation.as_deref(), usize::from(args.pods));
+    if task.pods.is_empty() {
+        bail!("nothing to try: these files define no network, and no pod in them asks for one");
+    }
     task.plugin_dirs = if existing.is_empty() { folders } else { existing };
     preflight::obstacles(&mut task, world);
     task.plugin_dirs.retain(|folder| folder.is_dir());

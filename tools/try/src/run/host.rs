@@ -166,7 +166,7 @@ impl<'a> Host<'a> {
 
     /// Why a pod cannot be tried here.
     fn reasons(&self, pod: &PodTask, lacks: &BTreeMap<String, String>) -> Vec<String> {
-        let mut reasons = Vec::new();
+        let mut reasons: Vec<String> = pod.obstacle.iter().cloned().collect();
         for network in &pod.networks {
             reasons.extend(
                 self.task.obstacles.get(network).into_iter().flatten().map(|why| format!("{network}: {why}")),

@@ -60,10 +60,12 @@ fn owner_file(base: &Path) -> PathBuf {
 /// When it cannot be made.
 pub fn places(task: &Task) -> Result<Places> {
     let run_id = task.base.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    fs::create_dir_all(&task.base).with_context(|| format!("cannot create {}", task.base.display()))?;
-    let places = Places { base: task.base.clone(), run_id };
-    note(&places, task, None)?;
-    Ok(places)
+    // A folder with a plain name always says whose it is, or another run would take it for a dead one's.
+    let fresh = task.base.with_file_name(format!(".{run_id}"));
+    fs::create_dir_all(&fresh).with_context(|| format!("cannot create {}", fresh.display()))?;
+    note(&Places { base: fresh.clone(), run_id: run_id.clone() }, task, None)?;
+    fs::rename(&fresh, &task.base).with_context(|| format!("cannot create {}", task.base.display()))?;
+    Ok(Places { base: task.base.clone(), run_id })
 }
 
 /// Notes who makes the run, and what the machine had before, so that what is new can be told from it.
@@ -113,10 +115,12 @@ pub fn sweep(base: &Path) -> Result<Vec<String>> {
         let folder = entry.with_context(|| format!("cannot list {}", base.display()))?.path();
         let text = fs::read_to_string(owner_file(&folder)).unwrap_or_default();
         let owner = serde_json::from_str::<Owner>(&text).ok();
-        if owner.as_ref().is_some_and(Owner::lives) {
+        // Without a note it has made nothing but the folder, and may be about to note itself.
+        let named = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let starting = owner.is_none() && Path::new("/proc").join(named.trim_start_matches('.')).exists();
+        if starting || owner.as_ref().is_some_and(Owner::lives) {
             continue;
         }
-        // Killed before it had noted itself, it had made nothing but the folder.
         let owner = owner.unwrap_or_default();
         let pods = undo_pods(&folder, &owner)?;
         remove(&folder, &owner)?;

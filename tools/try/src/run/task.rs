@@ -55,6 +55,8 @@ pub struct PodTask {
     pub annotations: BTreeMap<String, String>,
     /// The networks it asks for, as `NAMESPACE/NAME`.
     pub networks: Vec<String>,
+    /// Why it cannot be tried, whatever its networks are.
+    pub obstacle: Option<String>,
 }
 
 impl Task {
@@ -130,7 +132,7 @@ fn pods(world: &World, annotation: Option<&str>, copies: usize) -> Vec<PodTask> 
                 .map_or("default".to_owned(), |network| network.namespace.clone()),
             name: "pod".to_owned(),
             annotations: BTreeMap::from([(NETWORKS.to_owned(), text.to_owned())]),
-            networks: Vec::new(),
+            ..PodTask::default()
         }],
         None => asking.map(given).collect(),
     };
@@ -161,6 +163,11 @@ fn given(pod: &Pod) -> PodTask {
             .filter_map(|entry| Some((entry.key.clone(), entry.node.text()?.to_owned())))
             .collect(),
         networks: networks.collect(),
+        obstacle: pod
+            .template
+            .path(&["spec", "hostNetwork"])
+            .is_some_and(Node::is_true)
+            .then(|| "it has hostNetwork: true, so a runtime calls no CNI plugin for it".to_owned()),
     }
 }
 
@@ -172,5 +179,73 @@ fn alone(network: &world::Network) -> Option<PodTask> {
         annotations: BTreeMap::from([(NETWORKS.to_owned(), network.shown())]),
         networks: vec![network.shown()],
         name,
+        obstacle: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{lint::Here, source::Source};
+
+    const NETWORKS_TEXT: &str = r#"
+kind: NetworkAttachmentDefinition
+apiVersion: k8s.cni.cncf.io/v1
+metadata: { name: a, namespace: apps, annotations: { k8s.v1.cni.cncf.io/resourceName: x/y, other: z } }
+spec: { config: '{"cniVersion":"1.0.0","type":"macvlan","master":"eth7","mode":"private","ipam":{"type":"host-local","dataDir":"/data"}}' }
+---
+kind: NetworkAttachmentDefinition
+apiVersion: k8s.cni.cncf.io/v1
+metadata: { name: b }
+spec: { config: '{"cniVersion":"1.0.0","plugins":[{"type":"bridge"},{"type":"bandwidth"},{"type":"macvlan","master":"in0","linkInContainer":true}]}' }
+"#;
+
+    fn task(text: &str, annotation: Option<&str>, copies: usize) -> Task {
+        let sources = vec![Source { name: "a".to_owned(), text: text.to_owned() }];
+        Task::new(&World::new(sources, Here::default()), annotation, copies)
+    }
+
+    fn names(task: &Task) -> Vec<String> {
+        task.pods
+            .iter()
+            .map(|pod| format!("{}/{} {}", pod.namespace, pod.name, pod.networks.join(",")))
+            .collect()
+    }
+
+    #[test]
+    fn without_pods_each_network_gets_one_of_its_own() {
+        let task = task(NETWORKS_TEXT, None, 2);
+        assert_eq!(
+            names(&task),
+            ["apps/a-1 apps/a", "apps/a-2 apps/a", "default/b-1 default/b", "default/b-2 default/b"]
+        );
+        assert_eq!(task.pods[0].annotations[NETWORKS], "apps/a");
+    }
+
+    #[test]
+    fn pods_of_the_files_count_and_an_annotation_counts_instead() {
+        let pods = "---\nkind: Pod\nmetadata: { name: p, namespace: apps, annotations: { k8s.v1.cni.cncf.io/networks: 'a, default/b@x', q: r } }\n\
+            ---\nkind: Pod\nmetadata: { name: plain }\n\
+            ---\nkind: Deployment\nmetadata: { name: d }\nspec: { template: { metadata: { annotations: { k8s.v1.cni.cncf.io/networks: b } }, spec: { hostNetwork: true } } }\n";
+        let text = format!("{NETWORKS_TEXT}{pods}");
+        let given = task(&text, None, 1);
+        assert_eq!(names(&given), ["apps/p apps/a,default/b", "default/d default/b"]);
+        assert_eq!(given.pods[0].annotations["q"], "r");
+        assert!(given.pods[0].obstacle.is_none() && given.pods[1].obstacle.is_some());
+        let chosen = task(&text, Some(r#"[{"name":"a","namespace":"apps"}]"#), 1);
+        assert_eq!(names(&chosen), ["apps/pod apps/a"]);
+    }
+
+    #[test]
+    fn the_host_learns_what_the_networks_name() {
+        let task = task(NETWORKS_TEXT, None, 1);
+        // A master inside of the pod is the pod's own affair.
+        assert_eq!((task.masters, task.bridges), (vec!["eth7".to_owned()], vec!["cni0".to_owned()]));
+        assert_eq!(task.data_dirs, [PathBuf::from("/data")]);
+        assert_eq!(task.isolated, BTreeSet::from(["apps/a".to_owned()]));
+        assert_eq!(task.link_kinds["default/b"], ["bridge", "ifb", "macvlan"]);
+        let annotations: Vec<_> = task.networks[0].annotations.keys().collect();
+        assert_eq!(annotations, ["k8s.v1.cni.cncf.io/resourceName"]);
+        assert!(task.networks[0].config.starts_with('{'));
+    }
 }
