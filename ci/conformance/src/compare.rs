@@ -25,6 +25,10 @@ fn everywhere(difference: &Difference) -> Option<&'static str> {
         Some("values are decoded and written anew, so that numbers lose digits and keys their order (D1)")
     } else if at("stdin.ipam") && difference.got == "{}" {
         Some("a list that is the primary is rewritten for DEL, CHECK, STATUS and GC, unknown keys lost (B6)")
+    } else if at("stdin.capabilities") {
+        Some("a single plugin gets its capabilities (D16)")
+    } else if at("outcome, words") {
+        Some("errors name the config and not the definition or the plugin (C4)")
     } else if at("form") && difference.expected.contains("one line") {
         Some("errors have any length and any number of lines (C3)")
     } else {

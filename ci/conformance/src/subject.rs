@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// No call takes longer; one that hangs is a failure and not a wait.
-const CALL_SECONDS: &str = "100";
+const CALL_SECONDS: &str = "60";
 
 /// A plugin, and how it is called.
 #[derive(Debug)]
