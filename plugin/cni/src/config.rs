@@ -161,6 +161,11 @@ impl NetworkConfig {
         self.plugins.iter().flat_map(declared_capabilities).collect()
     }
 
+    /// Names of the binaries that it runs: `type` and `ipam.type` of each plugin.
+    pub fn binaries(&self) -> BTreeSet<String> {
+        self.plugins.iter().flat_map(plugin::binaries).collect()
+    }
+
     /// The network as a list, with every key and value as they were read. [`NetworkConfig::restore`] reads it.
     pub fn to_json(&self) -> String {
         let text = |s: &str| serde_json::Value::from(s).to_string();

@@ -35,7 +35,8 @@ pub fn attach(
     if let Some(first) = record.attachments.first_mut() {
         first.phase = Phase::Attaching;
     }
-    begin(journal, record)?;
+    // A pod with networks is on disk before its first delegate runs.
+    kept(journal, journal.write(record))?;
     let mut results = Vec::with_capacity(delegates.len());
     let outcome = delegates.iter().enumerate().try_for_each(|(position, delegate)| {
         results.push(one(runner, journal, record, position, delegate)?);
@@ -58,19 +59,9 @@ pub fn undo(runner: &Runner<'_>, journal: &Journal, record: &mut Record) {
     }
 }
 
-/// A pod with networks is on disk before its first delegate runs; a plain pod's record may fail, and costs no sync.
-fn begin(journal: &Journal, record: &Record) -> Result<()> {
-    match journal.write(record) {
-        Err(error) if !journal.is_durable() => {
-            log::warn!("plain pod: {error}");
-            Ok(())
-        }
-        other => other.map_err(unrecorded),
-    }
-}
-
-fn note(journal: &Journal, record: &Record) -> Result<()> {
-    match journal.note(record) {
+/// A plain pod's record may fail, and costs no sync.
+fn kept(journal: &Journal, written: std::result::Result<(), JournalError>) -> Result<()> {
+    match written {
         Err(error) if !journal.is_durable() => {
             log::warn!("plain pod: {error}");
             Ok(())
@@ -135,7 +126,7 @@ fn one(
     if let Some(next) = record.attachments.get_mut(position + 1) {
         next.phase = Phase::Attaching;
     }
-    note(journal, record)?;
+    kept(journal, journal.note(record))?;
     Ok(result)
 }
 
@@ -165,7 +156,7 @@ fn move_default_routes(
     for (attachment, result) in record.attachments.iter_mut().zip(&settled) {
         attachment.attached(result).map_err(unrecorded)?;
     }
-    note(journal, record)
+    kept(journal, journal.note(record))
 }
 
 /// A plugin that is not there could not be detached either: refuse before anything is attached.

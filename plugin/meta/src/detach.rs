@@ -7,17 +7,38 @@ use cni::chain::Runner;
 use cni::error::one_line;
 
 use crate::{
-    error::{Fault, Result, without_success_words},
-    journal::{self, Journal},
+    error::{Fault, Result},
+    journal::{self, Journal, JournalError},
     record::{self, Phase, Record},
 };
 
 /// A DEL that fails for so long is given up, so that the node can be drained.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
 
+/// What a DEL that hangs leaves to each of those after it, where there is so much.
+const KEPT: Duration = Duration::from_secs(5);
+
 /// By when the undoing of a failed ADD has to end.
 pub fn undo_deadline() -> Instant {
     Instant::now() + Duration::from_secs(15)
+}
+
+/// The record to detach a sandbox by. One that cannot be read serves nobody: it is set aside, and there is none.
+///
+/// # Errors
+/// `JOURNAL_FAILED`.
+pub fn record_of(journal: &Journal, sandbox: &str) -> Result<Option<Record>> {
+    match journal.read(sandbox) {
+        Err(JournalError::Corrupt { path, why }) => {
+            log::error!(
+                "{} cannot be read ({why}); it is set aside, its networks stay attached",
+                path.display()
+            );
+            journal.give_up(sandbox)?;
+            Ok(None)
+        }
+        read => Ok(read?),
+    }
 }
 
 /// Detaches what the record says was attempted, and removes the record when nothing is left.
@@ -27,18 +48,18 @@ pub fn undo_deadline() -> Instant {
 pub fn detach(runner: &Runner<'_>, journal: &Journal, record: &mut Record) -> Result<()> {
     // After a reboot the noted phases may be older than what happened.
     let all = !record.of_this_boot();
+    let attempted = |attachment: &record::Attachment| match attachment.phase {
+        Phase::Attaching | Phase::Attached => true,
+        Phase::Planned => all,
+        Phase::Detached => false,
+    };
+    let left: Vec<usize> =
+        (0..record.attachments.len()).filter(|position| attempted(&record.attachments[*position])).collect();
     let mut failures: Vec<(u32, String)> = Vec::new();
-    for position in (0..record.attachments.len()).rev() {
+    for (others, position) in left.into_iter().enumerate().rev() {
         let attachment = &record.attachments[position];
-        let attempted = match attachment.phase {
-            Phase::Attaching | Phase::Attached => true,
-            Phase::Planned => all,
-            Phase::Detached => false,
-        };
-        if !attempted {
-            continue;
-        }
-        match one(runner, record, attachment) {
+        let runner = Runner { deadline: leaving_time(runner.deadline, others), ..*runner };
+        match one(&runner, record, attachment) {
             Ok(()) => {
                 if let Some(files) = &attachment.device_info {
                     files.remove();
@@ -55,15 +76,26 @@ pub fn detach(runner: &Runner<'_>, journal: &Journal, record: &mut Record) -> Re
         }
     }
     let Some((code, _)) = failures.first() else {
-        return journal
-            .remove(&record.sandbox)
-            .map_err(|error| Fault::io("JOURNAL_FAILED", error.to_string()));
+        // All is detached. Another DEL by this record would do no harm, a pod that cannot end does.
+        if let Err(error) = journal.remove(&record.sandbox) {
+            log::error!("sandbox {} is detached, and its record stays: {error}", record.sandbox);
+        }
+        return Ok(());
     };
     let code = *code;
     let lines: Vec<String> = failures.into_iter().map(|(_, line)| line).collect();
-    let line = without_success_words(&lines.join("; "));
-    keep_or_give_up(journal, record, &line)?;
+    let line = lines.join("; ");
+    if let Err(error) = keep_or_give_up(journal, record, &line) {
+        log::error!("sandbox {}: {error}", record.sandbox);
+    }
     Err(Fault::new(code, "DETACH_FAILED", format!("{line}; it is tried again")))
+}
+
+/// When a DEL has to end that `others` come after.
+fn leaving_time(deadline: Instant, others: usize) -> Instant {
+    let others = u32::try_from(others).unwrap_or(u32::MAX - 1);
+    let time = deadline.saturating_duration_since(Instant::now());
+    deadline - KEPT.min(time / (others + 1)) * others
 }
 
 fn one(
@@ -78,9 +110,13 @@ fn one(
 }
 
 /// Notes what is left; after too long a failure the record is set aside and the caller may answer success.
-fn keep_or_give_up(journal: &Journal, record: &mut Record, line: &str) -> Result<()> {
+fn keep_or_give_up(
+    journal: &Journal,
+    record: &mut Record,
+    line: &str,
+) -> std::result::Result<(), JournalError> {
     let since = *record.failing_since.get_or_insert_with(journal::now);
-    journal.note(record).map_err(|error| Fault::io("JOURNAL_FAILED", error.to_string()))?;
+    journal.note(record)?;
     if journal::now().saturating_sub(since) < GIVE_UP_AFTER.as_secs() {
         return Ok(());
     }
@@ -89,5 +125,5 @@ fn keep_or_give_up(journal: &Journal, record: &mut Record, line: &str) -> Result
         record.sandbox,
         GIVE_UP_AFTER.as_secs()
     );
-    journal.give_up(&record.sandbox).map_err(|error| Fault::io("JOURNAL_FAILED", error.to_string()))
+    journal.give_up(&record.sandbox)
 }

@@ -2,7 +2,7 @@
 
 use cni::error::{Error, code, one_line};
 
-use crate::cluster::ClusterError;
+use crate::{cluster::ClusterError, journal::JournalError};
 
 /// Longest line we hand to the runtime, in characters; kubelet copies it into the pod's event.
 pub const MAX_LINE: usize = 290;
@@ -46,6 +46,14 @@ impl Fault {
         Self::new(code::IO, slug, message)
     }
 
+    /// The same without the words that go-cni takes for success on DEL.
+    #[must_use]
+    pub fn without_success_words(self) -> Self {
+        let words = ["not found", "no such file or directory", "no such file"];
+        let message = words.iter().fold(self.message, |text, words| text.replace(words, "missing"));
+        Self { message, ..self }
+    }
+
     /// The line as people see it in events and logs.
     pub fn line(&self) -> String {
         one_line(&self.to_string(), MAX_LINE)
@@ -58,13 +66,14 @@ impl From<ClusterError> for Fault {
     }
 }
 
+impl From<JournalError> for Fault {
+    fn from(error: JournalError) -> Self {
+        Self::io("JOURNAL_FAILED", error.to_string())
+    }
+}
+
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         Error::new(fault.code, fault.line())
     }
-}
-
-/// Words that go-cni takes for success on DEL; a failure that must be retried may not contain them.
-pub fn without_success_words(text: &str) -> String {
-    text.replace("not found", "missing").replace("no such file or directory", "missing")
 }

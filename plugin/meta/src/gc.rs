@@ -1,18 +1,17 @@
 //! GC: releases the sandboxes that the runtime no longer has, then hands every network in use the list of what lives.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use cni::{chain::Runner, config::NetworkConfig, env::Request, error::one_line, process::TERM_GRACE};
-use serde::Deserialize;
 
 use crate::{
     detach,
     error::{Fault, Result},
     journal::Journal,
-    lock::{GcLock, SandboxLock},
+    lock::{BUSY, GcLock, SandboxLock},
     netconf::NetConf,
     primary,
     record::Record,
@@ -22,13 +21,8 @@ use crate::{
 /// A runtime lists a sandbox only after its ADD has ended; a younger one may just not be listed yet.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// One attachment that lives, as the runtime and we know it (CNI 1.1.0, "GC").
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-struct Valid {
-    #[serde(rename = "containerID")]
-    container_id: String,
-    ifname: String,
-}
+/// Container and interface of an attachment that lives.
+type Pair = (String, String);
 
 /// GC. Goes on after a failure, and reports all.
 ///
@@ -42,22 +36,33 @@ pub fn gc(request: &Request, conf: &NetConf) -> Result<()> {
     let _no_add = GcLock::exclusive(&conf.run_dir, deadline)?;
     let mut failures: Vec<Fault> = Vec::new();
     let mut living: Vec<Record> = Vec::new();
+    let mut all_known = true;
     for journal in journals(conf) {
-        let sandboxes =
-            journal.sandboxes().map_err(|error| Fault::io("JOURNAL_FAILED", error.to_string()))?;
-        for sandbox in sandboxes {
-            let listed = valid.iter().any(|one| one.container_id == sandbox);
+        for sandbox in journal.sandboxes()? {
+            let listed = valid.iter().any(|(container_id, _)| *container_id == sandbox);
             if !listed && journal.age(&sandbox).is_some_and(|age| age >= SETTLED) {
-                failures.extend(release(conf, &runner, &journal, &sandbox).err());
-                continue;
+                match SandboxLock::acquire(&conf.run_dir, &sandbox, Instant::now()) {
+                    // Whoever works on it sees to it; until then it lives.
+                    Err(fault) if fault.slug == BUSY => {}
+                    lock => {
+                        failures
+                            .extend(lock.and_then(|lock| release(&runner, &lock, &journal, &sandbox)).err());
+                        continue;
+                    }
+                }
             }
             match journal.read(&sandbox) {
                 Ok(record) => living.extend(record),
-                Err(error) => failures.push(Fault::io("JOURNAL_FAILED", error.to_string())),
+                Err(error) => {
+                    all_known = false;
+                    failures.push(error.into());
+                }
             }
         }
     }
-    for (config, valid) in in_use(conf, &living, &valid) {
+    all_known &= living.iter().flat_map(|record| &record.attachments).all(|one| one.config().is_ok());
+    let pods_too = all_known && !leftovers_of_go(conf);
+    for (config, valid) in in_use(conf, &living, &valid, pods_too) {
         if let Err(error) = runner.gc(&config, &valid) {
             let line = format!("network {}: {}", config.name, one_line(&error.msg, 160));
             failures.push(Fault::new(error.code, "NETWORK_GC", line));
@@ -68,49 +73,57 @@ pub fn gc(request: &Request, conf: &NetConf) -> Result<()> {
     Err(Fault::new(first.code, "GC_FAILED", lines.join("; ")))
 }
 
-/// DEL for a sandbox that the runtime no longer has; one that is being worked on is left to whoever does so.
-fn release(conf: &NetConf, runner: &Runner<'_>, journal: &Journal, sandbox: &str) -> Result<()> {
-    let lock = SandboxLock::acquire(&conf.run_dir, sandbox, Instant::now())?;
-    let runner = Runner { watcher: &lock, ..*runner };
-    let record = journal.read(sandbox).map_err(|error| Fault::io("JOURNAL_FAILED", error.to_string()))?;
-    // Gone meanwhile.
-    let Some(mut record) = record else { return Ok(()) };
+/// DEL for a sandbox that the runtime no longer has.
+fn release(runner: &Runner<'_>, lock: &SandboxLock, journal: &Journal, sandbox: &str) -> Result<()> {
+    // Gone meanwhile, or set aside.
+    let Some(mut record) = detach::record_of(journal, sandbox)? else { return Ok(()) };
     log::info!("releasing sandbox {sandbox}, which the runtime no longer has");
-    detach::detach(&runner, journal, &mut record)
+    detach::detach(&Runner { watcher: lock, ..*runner }, journal, &mut record)
 }
 
-/// Container and interface, as GC wants them.
-type Pairs = Vec<(String, String)>;
-
-/// Every network that may hold something, with what lives of it. The runtime lists its own interface alone; our
-/// records know the others. A network of the pods is asked only where all its attachments are known: Go Multus kept
-/// its own list, and what is on it must not be collected.
-fn in_use(conf: &NetConf, living: &[Record], valid: &[Valid]) -> Vec<(NetworkConfig, Pairs)> {
+/// Every network that may hold something, the primary first, with what lives of it. The runtime lists its own
+/// interface alone; our records know the others.
+///
+/// `pods_too`: the networks of the pods are asked beside the primary. Not where some of their attachments are
+/// unknown, because a record is torn or Go Multus kept its own: what lives there must not be collected.
+fn in_use(
+    conf: &NetConf,
+    living: &[Record],
+    valid: &[Pair],
+    pods_too: bool,
+) -> Vec<(NetworkConfig, Vec<Pair>)> {
     // Plugins keep what they hold by the network's name, and definitions may differ under one name: each is asked,
-    // with all that lives under the name. The primary is first.
+    // with all that lives under the name.
     let mut configs: Vec<NetworkConfig> = Vec::new();
-    let mut living_under: BTreeMap<String, Pairs> = BTreeMap::new();
+    let mut living_under: BTreeMap<String, BTreeSet<Pair>> = BTreeMap::new();
     match primary::load_local(conf) {
         Ok(source) => {
-            let pairs = valid.iter().map(|one| (one.container_id.clone(), one.ifname.clone())).collect();
-            living_under.insert(source.config.name.clone(), pairs);
+            living_under.insert(source.config.name.clone(), valid.iter().cloned().collect());
             configs.push(source.config);
         }
         Err(fault) => log::warn!("the primary network is not asked to collect: {}", fault.line()),
     }
-    let known = if leftovers_of_go(conf) { &[] } else { living };
-    for record in known {
-        for attachment in record.attachments.iter().filter(|attachment| !attachment.primary) {
+    for record in living {
+        for attachment in &record.attachments {
             let Ok(config) = attachment.config() else { continue };
-            let pair = (record.sandbox.clone(), attachment.ifname.clone());
-            living_under.entry(config.name.clone()).or_default().push(pair);
-            if !configs.iter().any(|one| one.to_json() == config.to_json()) {
+            let lives = living_under.entry(config.name.clone()).or_default();
+            // The runtime may not list a young sandbox yet.
+            lives.insert((record.sandbox.clone(), attachment.ifname.clone()));
+            if attachment.primary {
+                lives.extend(valid.iter().cloned());
+            }
+            let asked = |one: &NetworkConfig| {
+                // A primary that was edited since is asked as it is now.
+                let same = attachment.primary || one.to_json() == config.to_json();
+                one.name == config.name && same
+            };
+            if pods_too && !configs.iter().any(asked) {
                 configs.push(config);
             }
         }
     }
-    let pairs = |config: &NetworkConfig| living_under.get(&config.name).cloned().unwrap_or_default();
-    configs.iter().map(|config| (config.clone(), pairs(config))).collect()
+    let pairs = |name: &str| living_under.get(name).into_iter().flatten().cloned().collect();
+    configs.into_iter().map(|config| (config.clone(), pairs(&config.name))).collect()
 }
 
 fn leftovers_of_go(conf: &NetConf) -> bool {
@@ -118,11 +131,9 @@ fn leftovers_of_go(conf: &NetConf) -> bool {
     entries.is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.path().is_file())))
 }
 
-fn valid_attachments(request: &Request) -> Result<Vec<Valid>> {
-    let key = "cni.dev/valid-attachments";
-    let listed = request
-        .config
-        .get_as::<Vec<Valid>>(key)
-        .map_err(|error| Fault::invalid("GC_LIST", format!("{key}: {}", error.msg)))?;
-    listed.ok_or_else(|| Fault::invalid("GC_LIST", format!("the runtime gave no {key}; nothing was removed")))
+fn valid_attachments(request: &Request) -> Result<Vec<Pair>> {
+    let listed = request.valid_attachments().map_err(|error| Fault::invalid("GC_LIST", error.msg))?;
+    listed.ok_or_else(|| {
+        Fault::invalid("GC_LIST", "the runtime gave no cni.dev/valid-attachments; nothing was removed")
+    })
 }

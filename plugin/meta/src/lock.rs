@@ -5,7 +5,6 @@
 //! up kills the plugin alone: whoever takes the lock next first ends the group that the note names.
 
 use std::{
-    cell::RefCell,
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
@@ -24,9 +23,12 @@ const NOTE: usize = 96;
 /// How often a lock that is held in another mode is tried.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// Slug of a lock that another operation holds.
+pub(crate) const BUSY: &str = "SANDBOX_BUSY";
+
 /// A sandbox's lock, held.
 pub struct SandboxLock {
-    file: RefCell<Flock<File>>,
+    file: Flock<File>,
     path: PathBuf,
 }
 
@@ -57,15 +59,7 @@ impl SandboxLock {
     pub fn acquire(run_dir: &Path, sandbox: &str, deadline: Instant) -> Result<Self> {
         let dir = run_dir.join("lock");
         let path = dir.join(sandbox);
-        let failed = |error: io::Error| {
-            Fault::io(
-                "LOCK_FAILED",
-                format!(
-                    "lock file {}: {error}; make its folder usable, a plain tmpfs is enough",
-                    path.display()
-                ),
-            )
-        };
+        let failed = |error: io::Error| unusable(&path, &error);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
         let lock = loop {
             let file = open(&path).map_err(failed)?;
@@ -83,7 +77,7 @@ impl SandboxLock {
             );
             end(group)?;
         }
-        let held = Self { file: RefCell::new(lock), path };
+        let held = Self { file: lock, path };
         held.note(None).map_err(|error| Fault::io("LOCK_FAILED", error.msg))?;
         Ok(held)
     }
@@ -94,7 +88,7 @@ impl SandboxLock {
         let group = group.unwrap_or_default();
         let text = format!("{pid} {plugin} {} {}", group.pid, group.start_time);
         let text = format!("{text:<NOTE$}\n");
-        self.file.borrow().write_all_at(text.as_bytes(), 0).map_err(|error| {
+        self.file.write_all_at(text.as_bytes(), 0).map_err(|error| {
             Error::new(cni::error::code::IO, format!("lock file {}: {error}", self.path.display()))
         })
     }
@@ -144,15 +138,7 @@ impl GcLock {
 
     fn take(run_dir: &Path, deadline: Instant, how: FlockArg) -> Result<Self> {
         let path = run_dir.join("gc.lock");
-        let failed = |error: io::Error| {
-            Fault::io(
-                "LOCK_FAILED",
-                format!(
-                    "lock file {}: {error}; make its folder usable, a plain tmpfs is enough",
-                    path.display()
-                ),
-            )
-        };
+        let failed = |error: io::Error| unusable(&path, &error);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir).map_err(failed)?;
         let mut file = open(&path).map_err(failed)?;
         loop {
@@ -191,15 +177,7 @@ fn wait_for(file: File, deadline: Instant, path: &Path) -> Result<Flock<File>> {
     let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => return Ok(lock),
         Err((file, nix::errno::Errno::EWOULDBLOCK)) => file,
-        Err((_, error)) => {
-            return Err(Fault::io(
-                "LOCK_FAILED",
-                format!(
-                    "lock file {}: {error}; make its folder usable, a plain tmpfs is enough",
-                    path.display()
-                ),
-            ));
-        }
+        Err((_, error)) => return Err(unusable(path, &error.into())),
     };
     let holder = read_note(&file);
     if let Some(group) = holder.group.filter(|_| !holder.plugin.alive()) {
@@ -213,12 +191,9 @@ fn wait_for(file: File, deadline: Instant, path: &Path) -> Result<Flock<File>> {
     let wait = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     match receiver.recv_timeout(wait) {
         Ok(Ok(lock)) => Ok(lock),
-        Ok(Err((_, error))) => Err(Fault::io(
-            "LOCK_FAILED",
-            format!("lock file {}: {error}; make its folder usable, a plain tmpfs is enough", path.display()),
-        )),
+        Ok(Err((_, error))) => Err(unusable(path, &error.into())),
         Err(_) => Err(Fault::retry(
-            "SANDBOX_BUSY",
+            BUSY,
             format!(
                 "another operation on this sandbox still runs (process {}, {}); waiting for it to end",
                 holder.plugin.pid,
@@ -226,6 +201,13 @@ fn wait_for(file: File, deadline: Instant, path: &Path) -> Result<Flock<File>> {
             ),
         )),
     }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Fault {
+    Fault::io(
+        "LOCK_FAILED",
+        format!("lock file {}: {error}; make its folder usable, a plain tmpfs is enough", path.display()),
+    )
 }
 
 fn end(group: Process) -> Result<()> {

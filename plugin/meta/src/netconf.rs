@@ -57,6 +57,9 @@ const KEYS: [&str; 31] = [
     "deviceInfoDir",
 ];
 
+/// Most seconds that a key may give: a day.
+const LONGEST_WAIT: u64 = 24 * 60 * 60;
+
 /// Where a pod's primary network comes from.
 #[derive(Debug, Clone)]
 pub enum PrimarySource {
@@ -159,7 +162,10 @@ impl NetConf {
         let path = |key, default: &str| -> Result<PathBuf> {
             Ok(entry.path(key)?.unwrap_or_else(|| PathBuf::from(default)))
         };
-        let seconds = |key, default| entry.or(key, default).map(Duration::from_secs);
+        let seconds = |key, default| match entry.or(key, default)? {
+            seconds if seconds <= LONGEST_WAIT => Ok(Duration::from_secs(seconds)),
+            seconds => Err(bad(&format!("key {key:?} is {seconds}, {LONGEST_WAIT} is the most"))),
+        };
         Ok(Self {
             primary,
             inline_networks,

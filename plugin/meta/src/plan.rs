@@ -136,7 +136,6 @@ fn replaced_primary(
     definition: Network,
     devices: &mut Devices,
 ) -> Result<Delegate> {
-    primary::await_ready(conf)?;
     resolve::check_isolation(conf, &lookup.pod, &definition.namespace, &definition.shown(), true)?;
     let resource = definition.resource().map(str::to_owned);
     let mut delegate = Delegate {

@@ -129,8 +129,7 @@ pub fn selected(
 /// # Errors
 /// `PLUGIN_REFUSED` names the type.
 pub fn check_types(conf: &NetConf, config: &NetworkConfig, shown: &str) -> Result<()> {
-    for plugin in &config.plugins {
-        let kind: String = plugin.get_as("type").ok().flatten().unwrap_or_default();
+    for kind in config.binaries() {
         if REFUSED_TYPES.contains(&kind.as_str()) {
             return Err(Fault::invalid(
                 "PLUGIN_REFUSED",

@@ -7,7 +7,6 @@ use std::{
 
 use cni::{
     chain::{Attachment, Runner, Watcher},
-    config::NetworkConfig,
     env::Request,
     error::{Error, code},
     result::CniResult,
@@ -19,7 +18,7 @@ use crate::{
     cluster::{Cluster, EventRequest, PodRef, PublishRequest},
     detach,
     error::{self, Fault, Result},
-    journal::{Journal, JournalError, boot_id},
+    journal::{Journal, boot_id},
     lock::{GcLock, SandboxLock},
     netconf::{NetConf, StatusPolicy},
     netns, network_status,
@@ -135,30 +134,20 @@ fn tell(cluster: &dyn Cluster, pod: &PodRef, kind: &str, reason: &str, message: 
 /// # Errors
 /// Only what is worth another try; a sandbox nobody knows is detached already.
 pub fn del(request: &Request, conf: &NetConf) -> Result<()> {
+    detach_all(request, conf).map_err(Fault::without_success_words)
+}
+
+fn detach_all(request: &Request, conf: &NetConf) -> Result<()> {
     let deadline = Instant::now() + conf.del_deadline;
     let lock = SandboxLock::acquire(&conf.run_dir, &request.container_id, deadline)?;
     let path = plugin_path(request, conf);
     let runner = Runner { path: &path, deadline, grace: GRACE, watcher: &lock };
     for journal in journals(conf) {
-        match journal.read(&request.container_id) {
-            Ok(None) => {}
-            Ok(Some(mut record)) => {
-                let outcome = detach::detach(&runner, &journal, &mut record);
-                // A record that is gone after a failure has been given up.
-                return outcome
-                    .or_else(|fault| if journal.knows(&request.container_id) { Err(fault) } else { Ok(()) });
-            }
-            Err(JournalError::Corrupt { path, why }) => {
-                log::error!(
-                    "{} cannot be read ({why}); it is set aside, and the primary alone is detached",
-                    path.display()
-                );
-                journal
-                    .give_up(&request.container_id)
-                    .map_err(|error| Fault::io("JOURNAL_FAILED", error.to_string()))?;
-            }
-            Err(error) => return Err(Fault::io("JOURNAL_FAILED", error.to_string())),
-        }
+        let Some(mut record) = detach::record_of(&journal, &request.container_id)? else { continue };
+        let outcome = detach::detach(&runner, &journal, &mut record);
+        // A record that is gone after a failure has been given up.
+        return outcome
+            .or_else(|fault| if journal.knows(&request.container_id) { Err(fault) } else { Ok(()) });
     }
     del_unrecorded(request, conf, &runner)
 }
@@ -176,7 +165,10 @@ fn del_unrecorded(request: &Request, conf: &NetConf, runner: &Runner<'_>) -> Res
             return Ok(());
         }
     };
-    let previous = previous_result(request, &config)?;
+    let previous = request.prev_result().unwrap_or_else(|error| {
+        log::warn!("DEL without the runtime's {}", error.msg);
+        None
+    });
     with_attachment(request, |attachment| runner.del(&config, attachment, previous.as_ref()))
 }
 
@@ -190,13 +182,13 @@ pub fn check(request: &Request, conf: &NetConf) -> Result<()> {
     let path = plugin_path(request, conf);
     let runner = Runner { path: &path, deadline, grace: GRACE, watcher: &lock };
     for journal in journals(conf) {
-        let read = journal.read(&request.container_id);
-        let record = read.map_err(|error| Fault::io("JOURNAL_FAILED", error.to_string()))?;
-        let Some(record) = record else { continue };
+        let Some(record) = journal.read(&request.container_id)? else { continue };
         return record.attachments.iter().try_for_each(|attachment| check_one(&runner, &record, attachment));
     }
     let config = primary::load_local(conf)?.config;
-    let previous = previous_result(request, &config)?;
+    let previous = request
+        .prev_result()
+        .map_err(|error| Fault::new(error.code, "PREV_RESULT", format!("the runtime's {}", error.msg)))?;
     with_attachment(request, |attachment| runner.check(&config, attachment, previous.as_ref()))
 }
 
@@ -281,17 +273,6 @@ fn with_attachment(
         capability_args: &capability_args,
     };
     call(&attachment).map_err(|error| Fault::new(error.code, "PRIMARY_FAILED", error.msg))
-}
-
-fn previous_result(request: &Request, config: &NetworkConfig) -> Result<Option<CniResult>> {
-    let Some(raw) = request.config.get("prevResult").filter(|raw| raw.get() != "null") else {
-        return Ok(None);
-    };
-    let result = CniResult::parse(raw.get().as_bytes(), &request.cni_version)
-        .and_then(|result| result.convert(&config.cni_version));
-    result.map(Some).map_err(|error| {
-        Fault::new(error.code, "PREV_RESULT", format!("the runtime's prevResult: {}", error.msg))
-    })
 }
 
 fn args_text(request: &Request) -> String {

@@ -4,19 +4,26 @@
 
 use std::{
     io::{self, Read, Write},
-    os::{fd::AsFd, unix::net::UnixStream},
-    path::PathBuf,
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use meta::cluster::{Cluster, ClusterError, EventRequest, PublishRequest, ResolveRequest, ResolveResponse};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockType, UnixAddr, getsockopt, sockopt::PeerCredentials,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Largest answer, in bytes.
 const MAX_ANSWER: u64 = 4 << 20;
 /// How long the daemon may take for one answer; publishing retries for 5 s behind it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// How long it may take for a caller that can do without the answer.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// How long a failing pod waits for its event to be taken.
 const EVENT_WITHIN: Duration = Duration::from_secs(2);
 /// Pause between two looks at a socket that is not there yet.
@@ -55,7 +62,7 @@ impl Daemon {
     fn connect(&self, wait: Duration) -> Result<UnixStream, ClusterError> {
         let until = Instant::now() + wait;
         loop {
-            let error = match UnixStream::connect(&self.socket) {
+            let error = match connect(&self.socket) {
                 Ok(stream) => return self.trusted(stream),
                 Err(error) => error,
             };
@@ -110,8 +117,9 @@ impl Daemon {
 
 impl Cluster for Daemon {
     fn resolve(&self, request: &ResolveRequest) -> Result<ResolveResponse, ClusterError> {
-        let wait = if request.at_once { Duration::ZERO } else { self.wait };
-        self.call("/v1/resolve", request, wait, ANSWER_WITHIN)
+        let (wait, within) =
+            if request.at_once { (Duration::ZERO, AT_ONCE) } else { (self.wait, ANSWER_WITHIN) };
+        self.call("/v1/resolve", request, wait, within)
     }
 
     fn publish(&self, request: &PublishRequest) -> Result<(), ClusterError> {
@@ -125,6 +133,16 @@ impl Cluster for Daemon {
 
 #[derive(serde::Deserialize)]
 struct Empty {}
+
+/// Like [`UnixStream::connect`], which would wait without end while the queue of a stopped daemon is full.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
 
 /// What an answer says; nothing of it is believed yet.
 fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, ClusterError> {

@@ -19,6 +19,20 @@ pub fn plugin_type(plugin: &Object) -> Result<String, Error> {
     Ok(plugin.get_known("type")?.unwrap_or_default())
 }
 
+/// What of a checked plugin is run: `type`, and `ipam.type` where there is one.
+pub(super) fn binaries(plugin: &Object) -> Vec<String> {
+    let ipam = plugin.iter().filter(|(key, _)| same_key(key, "ipam"));
+    let ipam = ipam.filter_map(|(_, value)| serde_json::from_str::<Object>(value.get()).ok());
+    let kinds = ipam.flat_map(|ipam| types(&ipam)).chain(types(plugin));
+    kinds.filter(|kind| !kind.is_empty()).collect()
+}
+
+/// The value of `type` in each spelling.
+fn types(object: &Object) -> Vec<String> {
+    let spellings = object.iter().filter(|(key, _)| same_key(key, "type"));
+    spellings.filter_map(|(_, value)| serde_json::from_str(value.get()).ok()).collect()
+}
+
 /// Capabilities that one plugin declares as true; a value of another shape declares none.
 pub(crate) fn declared_capabilities(plugin: &Object) -> Vec<String> {
     let values = plugin.iter().filter(|(key, _)| same_key(key, "capabilities")).map(|(_, value)| value);

@@ -2,10 +2,12 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, SystemTime},
 };
 
 use serde_json::{Value, json};
+use testkit::Record;
 
 use crate::host::{Answer, Host};
 
@@ -28,13 +30,19 @@ fn settled() -> Host {
     nad["cniVersion"] = json!("1.1.0");
     host.honest_daemon(&[("demo/a", nad.to_string())]);
     host.call("ADD", Some("a")).result();
-    age(&host);
+    age(&host.root("state/journal/sandbox1.json"));
     host
 }
 
-fn age(host: &Host) {
-    let record = fs::File::open(host.root("state/journal/sandbox1.json")).unwrap();
+/// Makes a record older than any list of the runtime.
+fn age(record: &Path) {
+    let record = fs::File::open(record).unwrap();
     record.set_modified(SystemTime::now() - Duration::from_secs(120)).unwrap();
+}
+
+/// What a delegate's GC was told to leave.
+fn valid(call: &Record) -> Value {
+    call.config()["cni.dev/valid-attachments"].clone()
 }
 
 // Holds: C24, C25, C26, P12, B16
@@ -70,6 +78,64 @@ fn a_sandbox_too_young_for_the_list_is_left_alone() {
         .unwrap();
     assert!(gc(&mut host, &[]).ok);
     assert_eq!(host.calls()[2..], ["GC first ", "GC second "]);
+    let records = host.plugins.records().unwrap();
+    assert_eq!(valid(&records[2]), json!([{"containerID": "sandbox1", "ifname": "eth0"}]), "its primary too");
+    assert_eq!(valid(&records[3]), json!([{"containerID": "sandbox1", "ifname": "net1"}]));
+}
+
+// Holds: C26
+#[test]
+fn a_pods_own_primary_is_among_what_lives_in_its_network() {
+    let mut host = settled();
+    host.container = "sandbox2".to_owned();
+    let chosen = json!({"v1.multus-cni.io/default-network": "demo/a"});
+    host.call_with("ADD", &json!({"io.kubernetes.cri.pod-annotations": chosen})).result();
+    assert!(gc(&mut host, &["sandbox1", "sandbox2"]).ok);
+    let records = host.plugins.records().unwrap();
+    let second = records.iter().find(|call| call.command() == "GC" && call.config()["network"] == "second");
+    let expected = json!([
+        {"containerID": "sandbox1", "ifname": "eth0"}, {"containerID": "sandbox1", "ifname": "net1"},
+        {"containerID": "sandbox2", "ifname": "eth0"},
+    ]);
+    assert_eq!(valid(second.unwrap()), expected);
+}
+
+#[test]
+fn networks_of_pods_are_not_collected_while_the_record_of_a_living_sandbox_is_torn() {
+    let mut host = settled();
+    fs::write(host.root("state/journal/sandbox2.json"), "{ half").unwrap();
+    let (_, line) = gc(&mut host, &["sandbox1", "sandbox2"]).failure();
+    assert!(line.contains("sandbox2.json"), "{line}");
+    assert_eq!(host.calls()[2..], ["GC first "], "what sandbox2 has of the network is unknown");
+}
+
+#[test]
+fn a_torn_record_of_a_sandbox_that_is_gone_is_set_aside() {
+    let mut host = settled();
+    let torn = host.root("state/journal/sandbox2.json");
+    fs::write(&torn, "{ half").unwrap();
+    age(&torn);
+    assert!(gc(&mut host, &["sandbox1"]).ok);
+    assert_eq!(host.files("state/given-up"), ["sandbox2.json"]);
+    assert_eq!(host.calls()[2..], ["GC first ", "GC second "]);
+}
+
+#[test]
+fn a_sandbox_that_is_being_worked_on_is_left_to_whoever_does_so() {
+    let mut host = settled();
+    let nad = host.nad("second", &json!({"behaviour": {"DEL": "slow"}, "milliseconds": 1500}));
+    fs::remove_dir_all(host.root("run/daemon")).unwrap();
+    host.honest_daemon(&[("demo/a", nad)]);
+    host.container = "sandbox2".to_owned();
+    host.call("ADD", Some("a")).result();
+    age(&host.root("state/journal/sandbox2.json"));
+    let del = host.start("DEL", &json!({}));
+    host.await_call("DEL second net1");
+    let answer = gc(&mut host, &["sandbox1"]);
+    assert!(answer.ok, "{answer:?}");
+    assert!(Answer::of(del.wait_with_output().unwrap()).ok);
+    let detached = host.calls().into_iter().filter(|call| call.starts_with("DEL")).count();
+    assert_eq!(detached, 2, "each network once: {:?}", host.calls());
 }
 
 #[test]

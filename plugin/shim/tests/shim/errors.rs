@@ -162,7 +162,7 @@ const CASES: &[(&str, Case)] = &[
     }),
     ("a prevResult that is none", |host| {
         host.options["prevResult"] = json!({"cniVersion": "7.0.0"});
-        host.call("DEL", None)
+        host.call("CHECK", None)
     }),
     ("DEL of an unknown sandbox that the primary refuses", |host| {
         host.primary(&json!({"behaviour": {"DEL": "fail"}, "msg": "the address pool is locked"}));

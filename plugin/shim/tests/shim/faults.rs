@@ -2,12 +2,14 @@
 
 use std::{
     fs,
-    time::{Duration, Instant},
+    os::unix::net::{UnixListener, UnixStream},
+    process::Command,
+    time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::host::{Answer, Host, http};
+use crate::host::{Answer, Host, await_some, ended, http};
 
 // Holds: P9, B27, C4, C29
 #[test]
@@ -18,6 +20,22 @@ fn a_pod_with_networks_awaits_the_daemon_and_says_so() {
     assert!(line.contains("awaits the multus daemon") && line.contains("kubectl"), "{line}");
     assert_eq!(host.calls(), Vec::<String>::new());
     assert!(host.call("DEL", Some("a")).ok);
+}
+
+// Holds: B27
+#[test]
+fn a_daemon_that_takes_no_connection_is_awaited_no_longer_than_one_that_is_away() {
+    let host = Host::new();
+    fs::create_dir_all(host.root("run/daemon")).unwrap();
+    let path = host.root("run/daemon/multus.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    // The kernel keeps one connection more than it is told.
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+    let _queued = UnixStream::connect(&path).unwrap();
+    let plugin = host.start("ADD", &networks("a"));
+    let (answer, in_time) = ended(plugin, Duration::from_secs(5));
+    let (code, line) = answer.failure();
+    assert!(in_time && code == 11 && line.starts_with("DAEMON_AWAITED"), "{line}");
 }
 
 // Holds: N51, N52, D9, D18, C4, B17
@@ -75,6 +93,57 @@ fn a_del_that_fails_is_kept_for_the_next_and_reaches_the_others() {
     assert_eq!(host.calls()[4..], ["DEL second net1"], "what is detached stays so");
 }
 
+// Holds: N52
+#[test]
+fn a_network_that_hangs_leaves_the_others_time_to_be_detached() {
+    let mut host = Host::new();
+    // The half of it, and the grace of a plugin that ignores SIGTERM, leave the primary some seconds.
+    host.options["delDeadlineSeconds"] = json!(8);
+    host.honest_daemon(&[("demo/a", host.nad("second", &json!({"behaviour": {"DEL": "hang"}})))]);
+    assert!(host.call("ADD", Some("a")).ok);
+    let (code, line) = host.call("DEL", Some("a")).failure();
+    assert!(code == 11 && line.contains("demo/a"), "{line}");
+    assert_eq!(host.calls()[2..], ["DEL second net1", "DEL first eth0"]);
+}
+
+#[test]
+fn no_failure_of_a_del_has_words_that_the_runtime_takes_for_success() {
+    let host = Host::new();
+    host.primary(&json!({"behaviour": {"DEL": "fail"}, "msg": "link not found: no such file or directory"}));
+    let (_, line) = host.call("DEL", None).failure();
+    assert!(!line.contains("not found") && !line.contains("no such file"), "{line}");
+}
+
+// Holds: C9, C10
+#[test]
+fn a_previous_result_that_cannot_be_used_does_not_keep_a_pod() {
+    for unusable in [json!({"cniVersion": "7.0.0"}), json!("x")] {
+        let mut host = Host::new();
+        host.options["prevResult"] = unusable;
+        let answer = host.call("DEL", None);
+        assert!(answer.ok && answer.stderr.contains("prevResult"), "{answer:?}");
+        assert_eq!(host.calls(), ["DEL first eth0"]);
+    }
+}
+
+// Holds: C10
+#[test]
+fn a_record_that_cannot_be_removed_does_not_keep_a_pod() {
+    let host = Host::new();
+    host.honest_daemon(&[("demo/a", host.nad("second", &json!({})))]);
+    assert!(host.call("ADD", Some("a")).ok);
+    let journal = host.root("state/journal");
+    let immutable = |switch| Command::new("chattr").arg(switch).arg(&journal).output();
+    if !immutable("+i").is_ok_and(|done| done.status.success()) {
+        testkit::skip("the file system has no immutable folders");
+        return;
+    }
+    let answer = host.call("DEL", Some("a"));
+    immutable("-i").unwrap();
+    assert!(answer.ok && answer.stderr.contains("sandbox1.json"), "{answer:?}");
+    assert_eq!(host.calls()[2..], ["DEL second net1", "DEL first eth0"]);
+}
+
 // Holds: B3, P9, C10, C11, D10, D11
 #[test]
 fn del_needs_neither_daemon_nor_definition_nor_primary() {
@@ -122,8 +191,7 @@ fn a_plugin_killed_amid_a_delegate_leaves_nothing_running_and_nothing_attached()
     let host = Host::new();
     // It ignores SIGTERM, and so does the grandchild that it starts.
     host.honest_daemon(&[("demo/a", host.nad("second", &json!({"behaviour": {"ADD": "hang"}})))]);
-    let annotations = json!({"io.kubernetes.cri.pod-annotations": {"k8s.v1.cni.cncf.io/networks": "a"}});
-    let mut plugin = host.start("ADD", &annotations);
+    let mut plugin = host.start("ADD", &networks("a"));
     let hanging = await_some(|| {
         host.plugins.records().unwrap().into_iter().find(|call| call.config()["network"] == "second")
     });
@@ -145,9 +213,8 @@ fn a_del_waits_for_the_add_of_its_sandbox() {
         "demo/a",
         host.nad("second", &json!({"behaviour": {"ADD": "slow"}, "milliseconds": 700})),
     )]);
-    let annotations = json!({"io.kubernetes.cri.pod-annotations": {"k8s.v1.cni.cncf.io/networks": "a"}});
-    let add = host.start("ADD", &annotations);
-    await_some(|| host.calls().contains(&"ADD second net1".to_owned()).then_some(()));
+    let add = host.start("ADD", &networks("a"));
+    host.await_call("ADD second net1");
     assert!(host.call("DEL", Some("a")).ok);
     assert!(Answer::of(add.wait_with_output().unwrap()).ok);
     assert_eq!(host.calls()[2..], ["DEL second net1", "DEL first eth0"]);
@@ -174,18 +241,10 @@ fn a_broken_primary_is_served_from_its_last_good_state() {
     assert!(code == 11 || code == 101, "{line}");
 }
 
-fn runs(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+fn networks(annotation: &str) -> Value {
+    json!({"io.kubernetes.cri.pod-annotations": {"k8s.v1.cni.cncf.io/networks": annotation}})
 }
 
-#[track_caller]
-fn await_some<T>(look: impl Fn() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < until, "the awaited state did not come");
-        std::thread::yield_now();
-    }
+fn runs(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }

@@ -7,6 +7,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -20,6 +21,8 @@ pub(crate) struct Host {
     pub(crate) options: Value,
     /// `CNI_NETNS`; the test's own namespace unless set.
     pub(crate) netns: String,
+    /// `CNI_CONTAINERID`.
+    pub(crate) container: String,
     /// The whole config on stdin, where it is not the usual one.
     pub(crate) stdin: Option<String>,
     /// Says that the test's own namespace does not stand for the pod's.
@@ -35,6 +38,7 @@ impl Host {
             plugins: Plugins::new(&["first", "second", "third"]).unwrap(),
             options: json!({ "daemonWaitSeconds": 0 }),
             netns: format!("/proc/{}/ns/net", std::process::id()),
+            container: "sandbox1".to_owned(),
             stdin: None,
             own_netns_is_an_error: false,
             secret: false,
@@ -163,7 +167,7 @@ impl Host {
         let mut child = Command::new(env!("CARGO_BIN_EXE_multus-shim"))
             .env_clear()
             .env("CNI_COMMAND", command)
-            .env("CNI_CONTAINERID", "sandbox1")
+            .env("CNI_CONTAINERID", &self.container)
             .env("CNI_NETNS", &self.netns)
             .env("CNI_IFNAME", "eth0")
             // The delegates only record, so the test's own namespace can stand for the pod's.
@@ -194,6 +198,12 @@ impl Host {
                 )
             })
             .collect()
+    }
+
+    /// Awaits a call of a delegate, as [`Host::calls`] shows it.
+    #[track_caller]
+    pub(crate) fn await_call(&self, call: &str) {
+        await_some(|| self.calls().iter().any(|seen| seen == call).then_some(()));
     }
 
     /// Names of the files in a folder below the host, sorted; none where there is no folder.
@@ -243,6 +253,32 @@ impl Answer {
         assert!(line.chars().count() < 300 && !line.contains('\n'), "not one short line: {line}");
         (error["code"].as_u64().unwrap(), line)
     }
+}
+
+/// Looks until there is something.
+#[track_caller]
+pub(crate) fn await_some<T>(look: impl Fn() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < until, "the awaited state did not come");
+        std::thread::yield_now();
+    }
+}
+
+/// What a call says, and whether it ended by itself in time; it is killed else.
+pub(crate) fn ended(mut plugin: Child, within: Duration) -> (Answer, bool) {
+    let until = Instant::now() + within;
+    while plugin.try_wait().unwrap().is_none() {
+        if Instant::now() >= until {
+            plugin.kill().unwrap();
+            return (Answer::of(plugin.wait_with_output().unwrap()), false);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (Answer::of(plugin.wait_with_output().unwrap()), true)
 }
 
 /// An HTTP answer.

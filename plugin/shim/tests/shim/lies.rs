@@ -1,5 +1,7 @@
 //! A daemon that lies, and users who err: nothing that was not asked for is attached, nothing crashes.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::host::{Host, http};
@@ -43,6 +45,23 @@ fn no_binary_outside_the_plugin_folder_is_run() {
         let config = host.nad(kind, &json!({}));
         refused(&host, networks(json!([{"namespace": "demo", "name": "a", "config": config}])));
     }
+}
+
+// Holds: D2
+#[test]
+fn multus_is_refused_as_a_delegate_in_every_spelling_and_as_ipam() {
+    for key in ["Type", "TYPE"] {
+        let host = Host::new();
+        let config = host.nad("second", &json!({})).replace("\"type\"", &format!("\"{key}\""));
+        let config = config.replace("\"second\"", "\"multus-shim\"");
+        let (_, line) =
+            refused(&host, networks(json!([{"namespace": "demo", "name": "a", "config": config}])));
+        assert!(line.starts_with("PLUGIN_REFUSED"), "{line}");
+    }
+    let host = Host::new();
+    let config = host.nad("second", &json!({"ipam": {"Type": "multus"}}));
+    let (_, line) = refused(&host, networks(json!([{"namespace": "demo", "name": "a", "config": config}])));
+    assert!(line.starts_with("PLUGIN_REFUSED"), "{line}");
 }
 
 // Holds: D16
@@ -193,4 +212,10 @@ fn a_type_outside_allowed_plugins_does_not_run() {
     host.honest_daemon(&[("demo/a", host.nad("second", &json!({})))]);
     let (_, line) = host.call("ADD", Some("a")).failure();
     assert!(line.starts_with("PLUGIN_REFUSED"), "{line}");
+    host.options["allowedPlugins"] = json!(["first", "second"]);
+    let nad = host.nad("second", &json!({"ipam": {"type": "third"}}));
+    fs::remove_dir_all(host.root("run/daemon")).unwrap();
+    host.honest_daemon(&[("demo/a", nad)]);
+    let (_, line) = host.call("ADD", Some("a")).failure();
+    assert!(line.starts_with("PLUGIN_REFUSED") && line.contains("third"), "an IPAM plugin runs too: {line}");
 }

@@ -1,10 +1,10 @@
 //! Where networks come from: files, folders, definitions, names known on this host.
 
-use std::fs;
+use std::{fs, os::unix::net::UnixListener, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::host::{Host, http};
+use crate::host::{Host, ended, http};
 
 /// A config file with one delegate.
 fn file(host: &Host, path: &str, name: &str, kind: &str) {
@@ -106,6 +106,21 @@ fn a_primary_that_is_a_definition_is_served_from_its_snapshot_while_the_daemon_i
     assert!(answer.ok && answer.stderr.contains("snapshot"), "{answer:?}");
     assert_eq!(host.calls(), ["ADD second eth0", "DEL second eth0", "ADD second eth0"]);
     assert!(host.call("STATUS", None).ok);
+}
+
+#[test]
+fn a_plain_pod_waits_for_no_daemon_that_is_silent_while_its_primary_is_known() {
+    let host = defined_primary();
+    host.honest_daemon(&[("kube-system/main", host.nad("second", &json!({})))]);
+    host.call("ADD", None).result();
+    host.call("DEL", None);
+    fs::remove_dir_all(host.root("run/daemon")).unwrap();
+    fs::create_dir(host.root("run/daemon")).unwrap();
+    // Connections are taken by the kernel, and nobody answers: a stopped process.
+    let _silent = UnixListener::bind(host.root("run/daemon/multus.sock")).unwrap();
+    let plain = json!({"io.kubernetes.cri.pod-annotations": {}});
+    let (answer, in_time) = ended(host.start("ADD", &plain), Duration::from_secs(5));
+    assert!(in_time && answer.ok && answer.stderr.contains("snapshot"), "{answer:?}");
 }
 
 #[test]
@@ -272,6 +287,7 @@ fn a_wrong_key_is_named_and_no_pod_is_half_done() {
         ("statusPolicy", json!("later")),
         ("namespaceIsolation", json!("yes")),
         ("daemonWaitSeconds", json!(-1)),
+        ("addDeadlineSeconds", json!(u64::MAX)),
         ("auxiliaryCNIChainName", json!("../up")),
     ] {
         let mut host = Host::new();
