@@ -120,9 +120,9 @@ impl Asks {
 }
 
 impl Selection {
-    /// A key of the JSON form that is there and not `null`.
+    /// A key of the JSON form that is there and not `null`, in any spelling that the plugin accepts.
     pub fn get(&self, key: &str) -> Option<&Node> {
-        self.object.as_ref()?.get(key).filter(|node| !node.is_null())
+        self.object.as_ref()?.get_as_go(key)
     }
 
     /// The network's name, for people.
@@ -229,7 +229,7 @@ fn short(placed: &Placed, namespace: &str) -> Vec<Selection> {
 }
 
 fn long(element: &Node, namespace: &str) -> Selection {
-    let given = |key: &str| element.get(key).filter(|node| !node.is_null());
+    let given = |key: &str| element.get_as_go(key);
     let (name, space) = (given("name"), given("namespace"));
     let empty = |node: &Node| node.text() == Some("");
     Selection {

@@ -4,7 +4,7 @@ use crate::{
     lint::{
         Found, Rule, World,
         near::nearest,
-        pods::{self, DEFAULT_NETWORK, NETWORKS, Wish},
+        pods::{self, DEFAULT_NETWORK, NETWORKS, Selection, Wish},
     },
     node::{Entry, Node, Value},
 };
@@ -42,8 +42,8 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "default-network",
-        why: "a pod has one default network; more than one, or none, is refused",
-        fix: "name exactly one network, or remove the annotation",
+        why: "a pod has one default network, on the runtime's own interface; anything else is refused",
+        fix: "name exactly one network without an interface, or remove the annotation",
         check: default_network,
     },
     Rule {
@@ -151,6 +151,11 @@ fn default_network(world: &World, found: &mut Found) {
     for asks in world.pods.iter().flat_map(|pod| &pod.asks).filter(|asks| asks.key == pods::DEFAULT_NETWORK) {
         let Wish::Selections(selections) = &asks.wish else { continue };
         match selections.as_slice() {
+            [Selection { interface: Some((name, at)), .. }] => {
+                let message =
+                    format!("the default network cannot be {name}: it keeps the runtime's interface");
+                found.add(*at, message, "remove the interface");
+            }
             [_] => {}
             [] => found.add(asks.at, "no default network is named", "name one, or remove the annotation"),
             [_, second, ..] => {

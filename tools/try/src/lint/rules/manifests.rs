@@ -33,8 +33,8 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "network-name",
-        why: "a pod cannot ask for it: names in the networks annotation are DNS labels",
-        fix: "use lower case letters, digits and '-', at most 63, beginning and ending with a letter or digit",
+        why: "the API server refuses it, and no pod could ask for it",
+        fix: "use lower case letters, digits and '-', beginning and ending with a letter or digit",
         check: network_name,
     },
     Rule {
@@ -138,6 +138,11 @@ pub(super) fn is_label(name: &str) -> bool {
         && name.bytes().last().is_some_and(plain)
 }
 
+/// A name of an object: labels with dots between.
+pub(super) fn is_name(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
 /// The label that comes nearest to a name.
 pub(super) fn as_label(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
@@ -149,10 +154,11 @@ fn network_name(world: &World, found: &mut Found) {
     for network in &world.networks {
         for key in ["name", "namespace"] {
             let Some(node) = network.object.path(&["metadata", key]) else { continue };
-            let Some(name) = node.text().filter(|name| !is_label(name)) else { continue };
+            let fits = if key == "name" { is_name } else { is_label };
+            let Some(name) = node.text().filter(|name| !fits(name)) else { continue };
             found.add(
                 node.at,
-                format!("metadata.{key} {name:?} is no DNS label"),
+                format!("metadata.{key} {name:?} is no name that Kubernetes has"),
                 format!("write {}", as_label(name)),
             );
         }

@@ -125,12 +125,6 @@ fn requested_ip(world: &World, found: &mut Found) {
         };
         found.add(node.at, format!("{text:?} is no address"), fix);
     }
-    for (_, selection, _) in world.selections() {
-        let Some(node) = selection.get("ips") else { continue };
-        if matches!(&node.value, Value::List(items) if items.is_empty()) {
-            found.add(node.at, "ips asks for no address", "name one, or remove ips");
-        }
-    }
 }
 
 fn requested_ip_prefix(world: &World, found: &mut Found) {
@@ -337,15 +331,28 @@ fn default_route_outside(world: &World, found: &mut Found) {
 
 fn default_route_twice(world: &World, found: &mut Found) {
     for asks in world.pods.iter().flat_map(|pod| &pod.asks).filter(|asks| asks.key == NETWORKS) {
-        let with = asks.selections().iter().filter_map(|selection| {
-            selection.object.as_ref()?.entry("default-route").filter(|entry| !entry.node.items().is_empty())
-        });
-        for entry in with.skip(1) {
-            found.add(
-                entry.at,
-                "another network of this pod has a default-route already",
-                "leave it on one network",
-            );
+        // One network for each family; an empty list takes both.
+        let mut taken = [false; 2];
+        for selection in asks.selections() {
+            let Some(node) =
+                selection.get("default-route").filter(|node| matches!(node.value, Value::List(_)))
+            else {
+                continue;
+            };
+            let routes = texts(selection, "default-route");
+            let of = |four: bool| {
+                let family = |text: &str| text.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == four);
+                node.items().is_empty() || routes.iter().any(|(_, text)| family(text))
+            };
+            let wants = [of(true), of(false)];
+            if wants.iter().zip(taken).any(|(wants, taken)| *wants && taken) {
+                found.add(
+                    node.at,
+                    "another network of this pod has the default route already",
+                    "leave it on one network",
+                );
+            }
+            taken = [taken[0] || wants[0], taken[1] || wants[1]];
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use cni::raw::same_key;
+
 use crate::{
     lint::{
         Found, Rule, World,
@@ -12,7 +14,7 @@ use crate::{
 };
 
 use super::{
-    manifests::{as_label, is_label},
+    manifests::{as_label, is_label, is_name},
     values::wrong_interface,
 };
 
@@ -26,7 +28,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "selection-name",
         why: "no network can have this name, so the pod does not start",
-        fix: "use lower case letters, digits and '-', at most 63",
+        fix: "use lower case letters, digits and '-'",
         check: selection_name,
     },
     Rule {
@@ -109,7 +111,8 @@ fn selection_name(world: &World, found: &mut Found) {
         let name = selection.name.as_deref().map(|name| ("name", name, Some(selection.name_at)));
         let space = selection.namespace.as_deref().map(|name| ("namespace", name, selection.namespace_at));
         for (what, text, at) in [name, space].into_iter().flatten() {
-            let Some(at) = at.filter(|_| !is_label(text)) else { continue };
+            let fits = if what == "name" { is_name } else { is_label };
+            let Some(at) = at.filter(|_| !fits(text)) else { continue };
             let fix = match as_label(text).as_str() {
                 "" => "write a name".to_owned(),
                 label => format!("write {label}"),
@@ -122,7 +125,7 @@ fn selection_name(world: &World, found: &mut Found) {
 fn selection_key(world: &World, found: &mut Found) {
     for object in world.selections().filter_map(|(_, selection, _)| selection.object.as_ref()) {
         for entry in object.entries() {
-            if KEYS.iter().any(|(key, _)| *key == entry.key) {
+            if KEYS.iter().any(|(key, _)| same_key(key, &entry.key)) {
                 continue;
             }
             let alias = match entry.key.as_str() {
@@ -146,7 +149,9 @@ fn selection_key(world: &World, found: &mut Found) {
 fn selection_type(world: &World, found: &mut Found) {
     for object in world.selections().filter_map(|(_, selection, _)| selection.object.as_ref()) {
         for entry in object.entries().iter().filter(|entry| !entry.node.is_null()) {
-            let Some((key, wanted)) = KEYS.iter().find(|(key, _)| *key == entry.key) else { continue };
+            let Some((key, wanted)) = KEYS.iter().find(|(key, _)| same_key(key, &entry.key)) else {
+                continue;
+            };
             if entry.node.kind() == *wanted {
                 continue;
             }
@@ -163,7 +168,7 @@ fn selection_type(world: &World, found: &mut Found) {
 /// Whether a selection is sound enough to look its network up.
 fn sound(selection: &Selection) -> bool {
     selection.malformed.is_none()
-        && selection.name.as_deref().is_some_and(is_label)
+        && selection.name.as_deref().is_some_and(is_name)
         && selection.namespace.as_deref().is_some_and(is_label)
 }
 

@@ -149,7 +149,12 @@ fn value_range(world: &World, found: &mut Found) {
 /// What is wrong with a hardware address for an interface of a pod.
 pub(super) fn wrong_mac(text: &str) -> Option<(&'static str, String)> {
     let example = || "write six bytes such as 02:11:22:33:44:55".to_owned();
-    let parts: Vec<&str> = text.split([':', '-']).collect();
+    // Go also reads pairs of bytes with dots between.
+    let pairs = text.split('.').all(|pair| pair.len() == 4 && pair.is_ascii());
+    let parts: Vec<&str> = match pairs {
+        true => text.split('.').flat_map(|pair| [&pair[..2], &pair[2..]]).collect(),
+        false => text.split([':', '-']).collect(),
+    };
     let byte = |part: &&str| (part.len() == 2).then(|| u8::from_str_radix(part, 16).ok()).flatten();
     let bytes: Option<Vec<u8>> = parts.iter().map(byte).collect();
     match bytes.as_deref() {
