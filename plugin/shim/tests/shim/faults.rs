@@ -245,6 +245,59 @@ fn networks(annotation: &str) -> Value {
     json!({"io.kubernetes.cri.pod-annotations": {"k8s.v1.cni.cncf.io/networks": annotation}})
 }
 
+// Holds: C19, C21, C22
+#[test]
+fn a_primary_that_hangs_in_status_is_not_available_and_does_not_keep_the_runtime_waiting() {
+    let host = Host::new();
+    let plugin = host.delegate("first", &json!({"behaviour": {"STATUS": "hang"}}));
+    let config = json!({"cniVersion": "1.1.0", "name": "cluster", "plugins": [plugin]});
+    fs::write(host.root("net.d/10-primary.conflist"), config.to_string()).unwrap();
+    let begin = Instant::now();
+    let (code, line) = host.call("STATUS", None).failure();
+    assert!(code == 50 && line.starts_with("PRIMARY_STATUS"), "{code} {line}");
+    // kubelet gives up after five; the deadline itself is below one.
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+    let hanging = &host.plugins.records().unwrap()[0];
+    for pid in [Some(hanging.pid), hanging.grandchild].into_iter().flatten() {
+        assert!(!runs(pid), "process {pid} goes on");
+    }
+}
+
+// Holds: C11, C12
+#[test]
+fn any_number_of_dels_succeed_for_a_sandbox_that_is_gone_or_never_was() {
+    let mut host = Host::new();
+    host.honest_daemon(&[("demo/a", host.nad("second", &json!({})))]);
+    assert!(host.call("DEL", Some("a")).ok, "never added");
+    assert!(host.call("ADD", Some("a")).ok);
+    for netns in [String::new(), "/run/netns/gone".to_owned(), host.netns.clone()] {
+        host.netns = netns;
+        assert!(host.call("DEL", Some("a")).ok);
+    }
+    let calls = host.calls();
+    assert_eq!(calls.iter().filter(|call| *call == "DEL second net1").count(), 1, "{calls:?}");
+    host.assert_nothing_left();
+}
+
+// Holds: C28
+#[test]
+fn sandboxes_are_served_side_by_side() {
+    let host = Host::new();
+    host.honest_daemon(&[("demo/a", host.nad("second", &json!({})))]);
+    let annotations = json!({"io.kubernetes.cri.pod-annotations": {"k8s.v1.cni.cncf.io/networks": "a"}});
+    for (verb, left) in [("ADD", 32), ("DEL", 0)] {
+        let all: Vec<_> =
+            (0..32).map(|n| host.start_for(&format!("sandbox{n}"), verb, &annotations)).collect();
+        for one in all {
+            let answer = Answer::of(one.wait_with_output().unwrap());
+            assert!(answer.ok, "{answer:?}");
+        }
+        assert_eq!(host.files("state/journal").len(), left, "{verb}");
+    }
+    assert_eq!(host.calls().len(), 4 * 32);
+    host.assert_nothing_left();
+}
+
 fn runs(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }

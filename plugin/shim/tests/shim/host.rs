@@ -156,6 +156,11 @@ impl Host {
     }
 
     pub(crate) fn start(&self, command: &str, runtime_config: &Value) -> Child {
+        self.start_for(&self.container, command, runtime_config)
+    }
+
+    /// Runs the plugin for a sandbox of another name.
+    pub(crate) fn start_for(&self, sandbox: &str, command: &str, runtime_config: &Value) -> Child {
         // These verbs came with 1.1.0; a runtime does not call older configs with them.
         let version = if matches!(command, "STATUS" | "GC") { "1.1.0" } else { "1.0.0" };
         let mut config = json!({
@@ -167,7 +172,7 @@ impl Host {
         let mut child = Command::new(env!("CARGO_BIN_EXE_multus-shim"))
             .env_clear()
             .env("CNI_COMMAND", command)
-            .env("CNI_CONTAINERID", &self.container)
+            .env("CNI_CONTAINERID", sandbox)
             .env("CNI_NETNS", &self.netns)
             .env("CNI_IFNAME", "eth0")
             // The delegates only record, so the test's own namespace can stand for the pod's.
