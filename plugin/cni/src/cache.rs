@@ -156,6 +156,21 @@ impl Cache {
     /// # Errors
     /// Code 5 when the folder cannot be read; one that does not exist has no attachment.
     pub fn list(&self) -> Result<Vec<Entry>, Error> {
+        self.read_all(|_| true)
+    }
+
+    /// The attachments of one container, without reading the files of others; otherwise as [`Cache::list`].
+    ///
+    /// # Errors
+    /// As [`Cache::list`].
+    pub fn of_container(&self, container_id: &str) -> Result<Vec<Entry>, Error> {
+        let part = format!("-{container_id}-");
+        let found = self
+            .read_all(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(&part)))?;
+        Ok(found.into_iter().filter(|entry| entry.container_id == container_id).collect())
+    }
+
+    fn read_all(&self, wanted: impl Fn(&Path) -> bool) -> Result<Vec<Entry>, Error> {
         let dir = self.results();
         let entries = match fs::read_dir(&dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -163,6 +178,7 @@ impl Cache {
         };
         let mut paths: Vec<PathBuf> =
             entries.map_err(|e| failed(&dir, "read", &e))?.iter().map(fs::DirEntry::path).collect();
+        paths.retain(|path| wanted(path));
         paths.sort();
         let mut found = Vec::new();
         for path in paths {

@@ -15,6 +15,7 @@ use crate::{
     netconf::NetConf,
     primary,
     record::Record,
+    takeover,
     verbs::{Unwatched, journals, plugin_path},
 };
 
@@ -22,7 +23,7 @@ use crate::{
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// Container and interface of an attachment that lives.
-type Pair = (String, String);
+pub(crate) type Pair = (String, String);
 
 /// GC. Goes on after a failure, and reports all.
 ///
@@ -60,9 +61,19 @@ pub fn gc(request: &Request, conf: &NetConf) -> Result<()> {
             }
         }
     }
+    match takeover::collect(conf, &runner, &valid) {
+        Ok(found) => {
+            all_known &= found.all_known;
+            living.extend(found.living);
+            failures.extend(found.failures);
+        }
+        Err(fault) => {
+            all_known = false;
+            failures.push(fault);
+        }
+    }
     all_known &= living.iter().flat_map(|record| &record.attachments).all(|one| one.config().is_ok());
-    let pods_too = all_known && !leftovers_of_go(conf);
-    for (config, valid) in in_use(conf, &living, &valid, pods_too) {
+    for (config, valid) in in_use(conf, &living, &valid, all_known) {
         if let Err(error) = runner.gc(&config, &valid) {
             let line = format!("network {}: {}", config.name, one_line(&error.msg, 160));
             failures.push(Fault::new(error.code, "NETWORK_GC", line));
@@ -85,7 +96,7 @@ fn release(runner: &Runner<'_>, lock: &SandboxLock, journal: &Journal, sandbox: 
 /// interface alone; our records know the others.
 ///
 /// `pods_too`: the networks of the pods are asked beside the primary. Not where some of their attachments are
-/// unknown, because a record is torn or Go Multus kept its own: what lives there must not be collected.
+/// unknown, because a record is torn: what lives there must not be collected.
 fn in_use(
     conf: &NetConf,
     living: &[Record],
@@ -124,11 +135,6 @@ fn in_use(
     }
     let pairs = |name: &str| living_under.get(name).into_iter().flatten().cloned().collect();
     configs.into_iter().map(|config| (config.clone(), pairs(&config.name))).collect()
-}
-
-fn leftovers_of_go(conf: &NetConf) -> bool {
-    let entries = std::fs::read_dir(&conf.go_cache_dir);
-    entries.is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.path().is_file())))
 }
 
 fn valid_attachments(request: &Request) -> Result<Vec<Pair>> {

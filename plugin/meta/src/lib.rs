@@ -34,4 +34,5 @@ pub mod routes;
 pub mod selection;
 pub mod source;
 pub mod summary;
+mod takeover;
 pub mod verbs;

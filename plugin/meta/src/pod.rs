@@ -17,6 +17,11 @@ pub const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 /// The runtimeConfig key, and capability, with which runtimes hand over the pod's annotations.
 pub const ANNOTATIONS_CAPABILITY: &str = "io.kubernetes.cri.pod-annotations";
 
+/// Keys of `CNI_ARGS` that name the pod.
+pub(crate) const ARG_NAMESPACE: &str = "K8S_POD_NAMESPACE";
+pub(crate) const ARG_NAME: &str = "K8S_POD_NAME";
+pub(crate) const ARG_UID: &str = "K8S_POD_UID";
+
 /// What a pod's annotations ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wish {
@@ -39,8 +44,7 @@ pub enum Asks {
 pub fn of(request: &Request) -> Option<PodRef> {
     let arg =
         |key: &str| request.args.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone()).unwrap_or_default();
-    let pod =
-        PodRef { namespace: arg("K8S_POD_NAMESPACE"), name: arg("K8S_POD_NAME"), uid: arg("K8S_POD_UID") };
+    let pod = PodRef { namespace: arg(ARG_NAMESPACE), name: arg(ARG_NAME), uid: arg(ARG_UID) };
     (!pod.name.is_empty() && !pod.namespace.is_empty()).then_some(pod)
 }
 

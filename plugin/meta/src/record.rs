@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cni::{chain, config::NetworkConfig, raw, result::CniResult};
+use cni::{cache::Entry, chain, config::NetworkConfig, raw, result::CniResult};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -78,6 +78,32 @@ impl Attachment {
             args: Some(with_args(runtime_args, &delegate.args)),
             default_route: delegate.default_route.clone(),
             device_info: delegate.device_info.clone(),
+            device: None,
+        })
+    }
+
+    /// An attachment that another runtime of this host made and remembers.
+    ///
+    /// # Errors
+    /// When the config it remembers is no JSON.
+    pub fn remembered(entry: &Entry, primary: bool) -> Result<Self, JournalError> {
+        let raw = |what, text: &str| {
+            RawValue::from_string(text.to_owned()).map_err(|e| JournalError::invalid(what, e))
+        };
+        let args: Vec<String> = entry.args.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let result = entry.result.as_ref().map(|result| raw("a remembered result", result.raw()));
+        Ok(Self {
+            network: entry.network.clone(),
+            ifname: entry.ifname.clone(),
+            config: raw("a remembered config", &entry.config)?,
+            capability_args: entry.capability_args.clone(),
+            phase: Phase::Attached,
+            result: result.transpose()?,
+            primary,
+            shares_interface: false,
+            args: Some(args.join(";")),
+            default_route: None,
+            device_info: None,
             device: None,
         })
     }

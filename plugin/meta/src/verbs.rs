@@ -26,7 +26,7 @@ use crate::{
     pod::{self, Asks, Wish},
     primary,
     record::{self, Phase, Record},
-    summary,
+    summary, takeover,
 };
 
 /// STATUS is part of kubelet's own status call; it has to be quick even when a delegate is not.
@@ -149,7 +149,11 @@ fn detach_all(request: &Request, conf: &NetConf) -> Result<()> {
         return outcome
             .or_else(|fault| if journal.knows(&request.container_id) { Err(fault) } else { Ok(()) });
     }
-    del_unrecorded(request, conf, &runner)
+    let journal = Journal::durable(&conf.state_dir);
+    match takeover::adopt(conf, &request.container_id, &request.ifname, &journal)? {
+        Some(mut record) => detach::detach(&runner, &journal, &mut record),
+        None => del_unrecorded(request, conf, &runner),
+    }
 }
 
 /// Nothing is known of the sandbox: the primary of now, with the result the runtime kept, is all there is to undo.

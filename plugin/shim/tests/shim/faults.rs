@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::net::{UnixListener, UnixStream},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};

@@ -9,3 +9,4 @@ mod host;
 mod lies;
 mod requests;
 mod sources;
+mod takeover;
