@@ -3,10 +3,12 @@
 
 mod conflist;
 mod keeper;
-mod probe;
+mod place;
+mod state;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -32,26 +34,54 @@ struct Args {
     /// host. Empty: the first by name.
     #[arg(long, default_value = "", hide_default_value = true)]
     primary: String,
+    /// The primary network's name, instead of its file.
+    #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "primary")]
+    primary_network: String,
+    /// A file on the host that has to exist before anything is published. Empty: none.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    readiness_indicator: String,
+    /// Where the indicator's folder is mounted here, if it is not in the CNI config folder.
+    #[arg(long, default_value = "/host/readiness-indicator")]
+    readiness_indicator_dir: PathBuf,
     /// CNI version of our config. Empty: the primary's.
     #[arg(long, default_value = "", hide_default_value = true)]
     cni_version: String,
     /// A JSON object of plugin options (namespaceIsolation and so on); none if there is no such file.
     #[arg(long, default_value = "/etc/multus/options.json")]
     options: PathBuf,
+    /// Do not put our config back when somebody else removed or changed it; say so only.
+    #[arg(long)]
+    no_restore: bool,
+    /// Seconds between two looks when the kernel reports no change.
+    #[arg(long, default_value_t = 30, hide = true, value_parser = clap::value_parser!(u64).range(1..))]
+    rescan_seconds: u64,
+    /// Seconds between two times of putting our config back.
+    #[arg(long, default_value_t = 60, hide = true)]
+    restore_seconds: u64,
 }
 
 /// What the probe needs as well.
 #[derive(clap::Args)]
 struct Dirs {
-    /// The host's CNI config folder, as mounted here.
+    /// The mount through which the host's CNI config folder is seen here.
     #[arg(long, default_value = "/host/etc/cni/net.d", global = true)]
     cni_conf_dir: PathBuf,
-    /// The same folder as the host names it.
+    /// The host's CNI config folder, as the container runtime is configured with it.
     #[arg(long, default_value = "/etc/cni/net.d", global = true)]
     host_cni_conf_dir: PathBuf,
-    /// Where the running process says whether its work is done, for the probe.
-    #[arg(long, default_value = "/run/multus-config/readiness", global = true)]
-    readiness_file: PathBuf,
+    /// What of the host is mounted, if it is a folder above that: one whose links may move.
+    #[arg(long, global = true)]
+    host_cni_conf_mount: Option<PathBuf>,
+    /// Where the running process says what it sees, for the probe and the daemon.
+    #[arg(long, default_value = "/run/multus-config/state.json", global = true)]
+    state_file: PathBuf,
+}
+
+impl Dirs {
+    fn conf(&self) -> Result<HostDir> {
+        let mounted = self.host_cni_conf_mount.as_ref().unwrap_or(&self.host_cni_conf_dir);
+        HostDir::new(&self.cni_conf_dir, mounted, &self.host_cni_conf_dir).context("the CNI config folder")
+    }
 }
 
 #[derive(Subcommand)]
@@ -71,10 +101,9 @@ fn main() -> ExitCode {
         }
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    let conf = HostDir::new(&args.dirs.cni_conf_dir, &args.dirs.host_cni_conf_dir);
     let done = match args.command {
-        Some(Sub::Probe) => probe::check(&conf, &args.dirs.readiness_file),
-        None => run(args, conf, stop),
+        Some(Sub::Probe) => probe(&args.dirs),
+        None => run(args, stop),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,35 +114,62 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args, conf: HostDir, stop: Stop) -> Result<()> {
-    let wanted = match args.primary.as_str() {
-        "" => Wanted::First,
-        given => Wanted::Named(conf.relative(given).context("the primary CNI config")?),
-    };
-    let settings = conflist::Settings {
-        cni_version: Some(args.cni_version).filter(|v| !v.is_empty()),
-        options: conflist::read_options(&args.options)?,
-        state_dir: args.host_state_dir,
-        run_dir: args.host_run_dir,
-    };
-    hostfs::atomic::make_dir(&args.state_dir, 0o755)?;
-    let mut folders = vec![conf.here.clone()];
-    if let Wanted::Named(file) = &wanted
-        && let Some(parent) = conf.here(file).parent()
-        && parent != conf.here
-    {
-        folders.push(parent.to_owned());
-    }
-    let folders: Vec<_> = folders.iter().map(PathBuf::as_path).collect();
-    let mut keeper =
-        keeper::Keeper::new(conf.clone(), wanted, settings, args.state_dir, args.dirs.readiness_file)?;
+fn probe(dirs: &Dirs) -> Result<()> {
+    state::State::check(&dirs.state_file)?;
+    place::is_served(&dirs.conf()?)
+}
+
+fn run(args: Args, stop: Stop) -> Result<()> {
+    let rescan = Duration::from_secs(args.rescan_seconds);
+    let mut keeper = keeper::Keeper::new(task(args)?);
     let mut watch = Watch::new(stop).context("cannot watch for changes")?;
     loop {
         // Watch, then look: what changes after the look is a notice, so nothing falls in between.
-        watch.set(&folders);
-        keeper.look();
-        if watch.wait() == Wake::Stop {
+        watch.set(&keeper.folders());
+        let again = keeper.look();
+        if watch.wait(again.map_or(rescan, |a| a.min(rescan))) == Wake::Stop {
             return Ok(());
         }
     }
+}
+
+fn task(args: Args) -> Result<keeper::Task> {
+    let conf = args.dirs.conf()?;
+    let wanted = match (args.primary.as_str(), args.primary_network.as_str()) {
+        ("", "") => Wanted::First,
+        ("", network) => Wanted::Network(network.to_owned()),
+        (file, _) => Wanted::File(conf.relative(file).context("the primary CNI config")?),
+    };
+    let (options, capabilities) = conflist::read_options(&args.options)?;
+    let indicator = match args.readiness_indicator.as_str() {
+        "" => None,
+        given => Some(indicator(&args.dirs, &args.readiness_indicator_dir, Path::new(given))?),
+    };
+    Ok(keeper::Task {
+        conf,
+        wanted,
+        settings: conflist::Settings {
+            cni_version: Some(args.cni_version).filter(|v| !v.is_empty()),
+            options,
+            capabilities,
+            state_dir: args.host_state_dir,
+            run_dir: args.host_run_dir,
+        },
+        state_dir: args.state_dir,
+        state_file: args.dirs.state_file,
+        indicator,
+        restore: !args.no_restore,
+        restore_every: Duration::from_secs(args.restore_seconds),
+    })
+}
+
+/// The indicator, through the mount that has it.
+fn indicator(dirs: &Dirs, mount: &Path, given: &Path) -> Result<HostDir> {
+    let conf = dirs.host_cni_conf_mount.as_ref().unwrap_or(&dirs.host_cni_conf_dir);
+    let place = match given.parent() {
+        Some(_) if given.starts_with(conf) => HostDir::new(&dirs.cni_conf_dir, conf, given),
+        Some(parent) => HostDir::new(mount, parent, given),
+        None => anyhow::bail!("the readiness indicator {} is no file", given.display()),
+    };
+    place.context("the readiness indicator")
 }

@@ -1,8 +1,10 @@
 //! What this project did to the host, written down before it is done, so that it can be undone.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -10,8 +12,10 @@ use sha2::{Digest, Sha256};
 use crate::atomic::{make_dir, replace};
 use crate::{Error, Result, at};
 
-/// The format that this version writes.
+/// The format that this version writes. A newer one is refused: its meaning is not known here.
 const FORMAT: u32 = 1;
+/// Two pods of one DaemonSet overlap for a moment only.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What stood at a path before it became ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,9 +27,8 @@ pub enum Replaced {
         sha256: String,
         /// Its permission bits.
         mode: u32,
-        /// Name of its copy in the folder `replaced` beside the ledger's folder, if one was kept.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        copy: Option<String>,
+        /// Name of its copy in the folder `replaced` of the state folder.
+        copy: String,
     },
     /// A symbolic link.
     Link {
@@ -43,13 +46,14 @@ pub enum Before {
     Ours,
 }
 
-/// One file on the host that is ours.
+/// One file on the host that we wrote or took away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Path as the host names it.
+    /// Path on the host, without links in it.
     pub path: PathBuf,
-    /// SHA-256 of our bytes, in hex.
-    pub sha256: String,
+    /// SHA-256 of our bytes, in hex; absent if we took the file away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// What was there before us; absent if nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced: Option<Replaced>,
@@ -57,35 +61,56 @@ pub struct Entry {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct File {
+struct Book {
     format_version: u32,
     entries: Vec<Entry>,
 }
 
-/// The ledger of one writer.
+/// The ledger of one writer. While it is open no other process has it.
 #[derive(Debug)]
 pub struct Ledger {
+    state_dir: PathBuf,
     path: PathBuf,
     entries: Vec<Entry>,
+    _lock: File,
 }
 
 impl Ledger {
-    /// Reads the ledger `state_dir/ledger/WRITER.json`, or starts an empty one.
+    /// Opens `state_dir/ledger/WRITER.json`, waiting for another process of that writer to end.
     pub fn open(state_dir: &Path, writer: &str) -> Result<Ledger> {
-        let path = state_dir.join("ledger").join(format!("{writer}.json"));
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Ledger { path, entries: Vec::new() });
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match Ledger::try_open(state_dir, writer)? {
+                Some(ledger) => return Ok(ledger),
+                None if Instant::now() >= end => {
+                    return Err(Error::Busy { path: file(state_dir, writer, "lock") });
+                }
+                None => std::thread::sleep(Duration::from_millis(20)),
             }
-            Err(e) => return Err(at("read", &path)(e)),
-        };
-        let refuse = |reason: String| Error::Ledger { path: path.clone(), reason };
-        let file: File = serde_json::from_slice(&text).map_err(|e| refuse(e.to_string()))?;
-        if file.format_version != FORMAT {
-            return Err(refuse(format!("format {}, this version writes {FORMAT}", file.format_version)));
         }
-        Ok(Ledger { path, entries: file.entries })
+    }
+
+    /// Opens it, unless another process has it open.
+    ///
+    /// A ledger that cannot be understood is set aside and a new one begun: what is on the host has to be kept
+    /// right even so.
+    pub fn try_open(state_dir: &Path, writer: &str) -> Result<Option<Ledger>> {
+        let (path, lock_path) = (file(state_dir, writer, "json"), file(state_dir, writer, "lock"));
+        make_dir(&state_dir.join("ledger"), 0o700)?;
+        let lock = File::options().create(true).append(true).open(&lock_path);
+        let lock = lock.map_err(at("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(e)) => return Err(at("lock", &lock_path)(e)),
+        }
+        let entries = read(&path)?;
+        Ok(Some(Ledger { state_dir: state_dir.to_owned(), path, entries, _lock: lock }))
+    }
+
+    /// All entries, oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// What is known of a path of the host.
@@ -100,50 +125,58 @@ impl Ledger {
     pub fn record(&mut self, here: &Path, host: &Path, bytes: &[u8], before: Before) -> Result<()> {
         let sha256 = digest(bytes);
         let known = self.entry(host);
-        let noted = || known.and_then(|k| k.replaced.clone());
-        // An equal file is one that a run put there which was ended before it could note so.
-        let is_ours =
-            |old: &str| before == Before::Ours || old == sha256 || known.is_some_and(|k| k.sha256 == old);
-        let replaced = match standing(here)? {
-            None => noted(),
-            Some((Replaced::File { sha256: old, .. }, _)) if is_ours(&old) => noted(),
-            Some((Replaced::File { sha256: old, mode, .. }, content)) => {
-                // A second foreign file in a row was put over ours, so the first one is what we replaced.
-                match noted() {
-                    Some(first) => Some(first),
-                    None => {
-                        let copy = Some(self.keep(&old, &content)?);
-                        Some(Replaced::File { sha256: old, mode, copy })
-                    }
-                }
-            }
-            Some((link, _)) => noted().or(Some(link)),
+        let noted = known.and_then(|k| k.replaced.clone());
+        let ours = |old: &str| {
+            before == Before::Ours || old == sha256 || known.is_some_and(|k| k.sha256.as_deref() == Some(old))
         };
-        let entry = Entry { path: host.to_owned(), sha256, replaced };
-        if self.entry(host) == Some(&entry) {
+        let replaced = match standing(here)? {
+            None => noted,
+            Some(Standing::File { bytes: old, .. }) if ours(&digest(&old)) => noted,
+            // A second foreign file in a row was put over ours, so the first one is what we replaced.
+            Some(found) => match noted {
+                Some(first) => Some(first),
+                None => Some(self.keep(found)?),
+            },
+        };
+        self.note(Entry { path: host.to_owned(), sha256: Some(sha256), replaced })
+    }
+
+    /// Writes down that the foreign file at `host` is about to be removed, and keeps a copy.
+    pub fn record_removal(&mut self, here: &Path, host: &Path) -> Result<()> {
+        let Some(found) = standing(here)? else { return Ok(()) };
+        // Whoever wrote the file again has the newest of it: that is what they get back.
+        let replaced = Some(self.keep(found)?);
+        self.note(Entry { path: host.to_owned(), sha256: None, replaced })
+    }
+
+    fn note(&mut self, entry: Entry) -> Result<()> {
+        if self.entry(&entry.path) == Some(&entry) {
             return Ok(());
         }
-        self.entries.retain(|e| e.path != host);
-        self.entries.push(entry);
-        self.write()
-    }
-
-    fn keep(&self, sha256: &str, content: &[u8]) -> Result<String> {
-        let state_dir = self.path.ancestors().nth(2).unwrap_or(Path::new("/"));
-        let dir = state_dir.join("replaced");
-        make_dir(&dir, 0o700)?;
-        replace(&dir.join(sha256), content, 0o600)?;
-        Ok(sha256.to_owned())
-    }
-
-    fn write(&self) -> Result<()> {
-        let dir = self.path.parent().unwrap_or(Path::new("/"));
-        make_dir(dir, 0o700)?;
-        let file = File { format_version: FORMAT, entries: self.entries.clone() };
-        let mut text = serde_json::to_vec_pretty(&file)
+        let mut entries = self.entries.clone();
+        entries.retain(|e| e.path != entry.path);
+        entries.push(entry);
+        let book = Book { format_version: FORMAT, entries };
+        let mut text = serde_json::to_vec_pretty(&book)
             .map_err(|e| Error::Ledger { path: self.path.clone(), reason: e.to_string() })?;
         text.push(b'\n');
-        replace(&self.path, &text, 0o600).map(drop)
+        replace(&self.path, &text, 0o600)?;
+        // Only what is on disk is known.
+        self.entries = book.entries;
+        Ok(())
+    }
+
+    fn keep(&self, found: Standing) -> Result<Replaced> {
+        match found {
+            Standing::Link { target } => Ok(Replaced::Link { target }),
+            Standing::File { bytes, mode } => {
+                let sha256 = digest(&bytes);
+                let dir = self.state_dir.join("replaced");
+                make_dir(&dir, 0o700)?;
+                replace(&dir.join(&sha256), &bytes, 0o600)?;
+                Ok(Replaced::File { copy: sha256.clone(), sha256, mode })
+            }
+        }
     }
 }
 
@@ -152,22 +185,64 @@ pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// What stands at a path now, and its bytes if it is a file.
-fn standing(here: &Path) -> Result<Option<(Replaced, Vec<u8>)>> {
+fn file(state_dir: &Path, writer: &str, extension: &str) -> PathBuf {
+    state_dir.join("ledger").join(format!("{writer}.{extension}"))
+}
+
+fn read(path: &Path) -> Result<Vec<Entry>> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(at("read", path)(e)),
+    };
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        format_version: u32,
+    }
+    match serde_json::from_slice::<Version>(&text) {
+        Ok(v) if v.format_version > FORMAT => Err(Error::Ledger {
+            path: path.to_owned(),
+            reason: format!("its format is {}, this version knows {FORMAT}", v.format_version),
+        }),
+        _ => match serde_json::from_slice::<Book>(&text) {
+            Ok(book) => Ok(book.entries),
+            Err(e) => {
+                let aside = path.with_extension("json.broken");
+                log::error!(
+                    "{} is broken ({e}): it is kept as {} and a new one begun; an uninstall will not know what was \
+                     replaced before now",
+                    path.display(),
+                    aside.display()
+                );
+                fs::rename(path, &aside).map_err(at("set aside", path))?;
+                Ok(Vec::new())
+            }
+        },
+    }
+}
+
+enum Standing {
+    File { bytes: Vec<u8>, mode: u32 },
+    Link { target: PathBuf },
+}
+
+/// What stands at a path now.
+fn standing(here: &Path) -> Result<Option<Standing>> {
     let meta = match fs::symlink_metadata(here) {
         Ok(meta) => meta,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(at("look at", here)(e)),
     };
     if meta.is_symlink() {
         let target = fs::read_link(here).map_err(at("read the link", here))?;
-        return Ok(Some((Replaced::Link { target }, Vec::new())));
+        return Ok(Some(Standing::Link { target }));
     }
     if !meta.is_file() {
-        let kind = std::io::Error::other("something that is neither a file nor a link stands there");
+        let kind =
+            std::io::Error::other("something that is neither a file nor a link stands there: remove it");
         return Err(at("replace", here)(kind));
     }
-    let content = fs::read(here).map_err(at("read", here))?;
-    let mode = meta.mode() & 0o7777;
-    Ok(Some((Replaced::File { sha256: digest(&content), mode, copy: None }, content)))
+    let bytes = fs::read(here).map_err(at("read", here))?;
+    Ok(Some(Standing::File { bytes, mode: meta.mode() & 0o7777 }))
 }

@@ -1,6 +1,8 @@
 //! The host's files as a container sees them: how they are replaced, what was done to them, which CNI config
 //! is the primary network's, and when any of that changes.
 //!
+//! [`replace`] is the one way to change a file, [`Ledger`] the one place where that is written down (before it
+//! happens), [`HostDir`] the one notion of what a host's path is here, [`Watch`] the one way to wait.
 //! Nothing here knows Kubernetes; `install` and `config` are thin binaries over it.
 
 pub mod atomic;
@@ -9,9 +11,9 @@ pub mod paths;
 pub mod primary;
 pub mod watch;
 
-pub use atomic::{Change, replace, sweep};
+pub use atomic::{Change, Staged, replace, sweep};
 pub use ledger::{Before, Entry, Ledger, Replaced};
-pub use paths::HostDir;
+pub use paths::{HostDir, Place};
 pub use primary::{Primary, Unusable, Wanted};
 pub use watch::{Stop, Wake, Watch};
 
@@ -30,21 +32,35 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The ledger exists and cannot be understood.
-    #[error("{} is not a ledger this version reads ({reason}): move it away to start a new one", path.display())]
+    /// The ledger was written by a newer version.
+    #[error("{} is not a ledger this version reads ({reason}): install the version that wrote it", path.display())]
     Ledger {
         /// The ledger file.
         path: PathBuf,
         /// Why it was refused.
         reason: String,
     },
+    /// Another process has the ledger open and does not end.
+    #[error("another process on this node holds {} and does not end: look for a second DaemonSet", path.display())]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+    },
     /// A path that was configured points outside of the folder it belongs to.
-    #[error("{given:?} is not a file inside of {}: give its name, or a path relative to that folder", dir.display())]
+    #[error("{given:?} is not inside of {}: give a name, or a path relative to that folder", dir.display())]
     Outside {
         /// What was configured.
         given: String,
         /// The folder, as the host sees it.
         dir: PathBuf,
+    },
+    /// A link leads out of what is mounted, or in a circle.
+    #[error("{} leads out of {}, which is all of the host that is mounted here: mount more of it", path.display(), mounted.display())]
+    Leaves {
+        /// The path that was looked up, as the host names it.
+        path: PathBuf,
+        /// What is mounted.
+        mounted: PathBuf,
     },
 }
 

@@ -2,16 +2,15 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-/// A folder is looked at this often, whatever the kernel says: notices get lost (queue overflow, overlayfs,
-/// a folder that was replaced, no inotify instance left).
-pub const RESCAN: Duration = Duration::from_secs(30);
 /// A change counts once this long nothing more happened, so a file written in two steps is read once.
 const QUIET: Duration = Duration::from_millis(200);
 /// A folder that never is quiet is looked at anyway.
@@ -20,16 +19,9 @@ const AT_MOST: Duration = Duration::from_secs(2);
 /// Why [`Watch::wait`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wake {
-    /// Something changed in a watched folder.
-    Changed,
-    /// Nothing was heard; it is time to look.
-    Rescan,
+    /// There is a reason to look: something changed, or it was long ago.
+    Look,
     /// SIGTERM or SIGINT: leave.
-    Stop,
-}
-
-enum Notice {
-    Changed,
     Stop,
 }
 
@@ -52,93 +44,92 @@ impl Stop {
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     watched: Vec<(PathBuf, Option<(u64, u64)>)>,
-    notices: Receiver<Notice>,
+    /// Room for one: a notice says that something happened, not what or how often.
+    notices: Receiver<()>,
+    /// While one sender lives, waiting takes its time.
+    _tell: SyncSender<()>,
+    stopped: Arc<AtomicBool>,
 }
 
 impl Watch {
     /// Starts to listen for changes and for the signals in `stop`.
     pub fn new(stop: Stop) -> std::io::Result<Watch> {
-        let (tell, notices) = channel();
-        spawn_stop(stop, tell.clone())?;
+        let (tell, notices) = sync_channel(1);
+        let stopped = Arc::new(AtomicBool::new(false));
+        spawn_stop(stop, tell.clone(), Arc::clone(&stopped))?;
+        let keep = tell.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event as well, and would wake us for ever.
-            let changed = match event {
-                Ok(event) => match event.kind {
-                    EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-                    EventKind::Access(_) => false,
-                    _ => true,
-                },
-                // Overflow and the like: look.
-                Err(_) => true,
-            };
-            if changed && tell.send(Notice::Changed).is_err() {
-                log::debug!("a change was noticed after the watch had ended");
+            // Reading a file is an event as well, and would wake us for ever. Overflow and the like: look.
+            let changed = !event.is_ok_and(|event| {
+                matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write))
+            });
+            if changed {
+                notice(&tell);
             }
         });
         let watcher = match watcher {
             Ok(watcher) => Some(watcher),
             Err(e) => {
-                log::warn!("cannot watch folders ({e}): looking every {} s instead", RESCAN.as_secs());
+                log::warn!("cannot watch folders ({e}): looking from time to time instead");
                 None
             }
         };
-        Ok(Watch { watcher, watched: Vec::new(), notices })
+        Ok(Watch { watcher, watched: Vec::new(), notices, _tell: keep, stopped })
     }
 
     /// Makes these the watched folders, as they are now. Call it before each look, so that nothing falls in between.
-    pub fn set(&mut self, dirs: &[&Path]) {
+    pub fn set(&mut self, dirs: &[PathBuf]) {
         let Some(watcher) = &mut self.watcher else { return };
-        let now: Vec<_> = dirs.iter().map(|d| (d.to_path_buf(), identity(d))).collect();
+        let mut now: Vec<_> = dirs.iter().map(|d| (d.clone(), identity(d))).collect();
+        now.sort();
+        now.dedup();
         if now == self.watched {
             return;
         }
-        for (dir, id) in &self.watched {
-            if id.is_some() && watcher.unwatch(dir).is_err() {
+        for (dir, _) in self.watched.iter().filter(|w| w.1.is_some() && !now.contains(w)) {
+            if watcher.unwatch(dir).is_err() {
                 log::debug!("{} was not watched any more", dir.display());
             }
         }
-        for (dir, id) in &now {
-            if id.is_some()
-                && let Err(e) = watcher.watch(dir, RecursiveMode::NonRecursive)
-            {
-                log::warn!("cannot watch {} ({e}): looking every {} s", dir.display(), RESCAN.as_secs());
+        for (dir, _) in now.iter().filter(|n| n.1.is_some() && !self.watched.contains(n)) {
+            if let Err(e) = watcher.watch(dir, RecursiveMode::NonRecursive) {
+                log::warn!("cannot watch {} ({e}): looking from time to time instead", dir.display());
             }
         }
         self.watched = now;
     }
 
-    /// Waits until there is a reason to look, `RESCAN` at most.
-    pub fn wait(&self) -> Wake {
-        match self.notices.recv_timeout(RESCAN) {
-            Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
-            Err(RecvTimeoutError::Timeout) => return Wake::Rescan,
-            Ok(Notice::Changed) => {}
+    /// Waits until something changed and it is quiet again, `at_most` that long.
+    pub fn wait(&self, at_most: Duration) -> Wake {
+        if self.notices.recv_timeout(at_most).is_ok() {
+            let end = Instant::now() + AT_MOST;
+            while !self.is_stopped() && Instant::now() < end && self.notices.recv_timeout(QUIET).is_ok() {}
         }
-        let end = Instant::now() + AT_MOST;
-        while Instant::now() < end {
-            match self.notices.recv_timeout(QUIET) {
-                Ok(Notice::Changed) => {}
-                Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
-                Err(RecvTimeoutError::Timeout) => break,
-            }
-        }
-        Wake::Changed
+        if self.is_stopped() { Wake::Stop } else { Wake::Look }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
     }
 }
 
-fn spawn_stop(stop: Stop, tell: Sender<Notice>) -> std::io::Result<()> {
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || match stop.0.wait() {
-            Ok(signal) => {
-                log::info!("{signal}: leaving; what is in place stays in place");
-                if tell.send(Notice::Stop).is_err() {
-                    log::debug!("the watch had ended before the signal");
-                }
-            }
-            Err(e) => log::error!("cannot wait for signals: {e}"),
-        })
-        .map(drop)
+/// A full channel has a notice already, a closed one nobody who waits.
+fn notice(tell: &SyncSender<()>) {
+    if tell.try_send(()).is_err() {
+        log::trace!("already noticed");
+    }
+}
+
+fn spawn_stop(stop: Stop, tell: SyncSender<()>, stopped: Arc<AtomicBool>) -> std::io::Result<()> {
+    let waiting = move || match stop.0.wait() {
+        Ok(signal) => {
+            log::info!("{signal}: leaving; what is in place stays in place");
+            stopped.store(true, Ordering::SeqCst);
+            notice(&tell);
+        }
+        Err(e) => log::error!("cannot wait for signals: {e}"),
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(waiting).map(drop)
 }
 
 /// Which folder a path names now; another one at the same path needs another watch.

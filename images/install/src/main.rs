@@ -1,38 +1,62 @@
-//! Puts the plugin on the host and proves that it runs there. An init container: no token, no capability.
+//! Puts CNI plugins on the host and proves that they run there. An init container: no token, no capability. With
+//! `--watch` it stays and puts back what somebody took away.
 
-use std::fs;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+mod plugin;
+mod self_test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
-use hostfs::{Before, Change, HostDir, Ledger, atomic};
+use hostfs::{HostDir, Stop, Wake, Watch};
+use plugin::{Done, Host, Origin};
 
-/// How long the installed plugin may take to say which CNI versions it knows. It needs a millisecond.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-/// Installs the Multus plugin into the host's CNI plugin folder and checks that the installed file runs.
+/// Installs plugins into the host's CNI plugin folder and checks that the installed files run.
 #[derive(Parser)]
 struct Args {
-    /// The plugin to install; it keeps its file name.
-    #[arg(long, default_value = "/multus-shim")]
-    source: PathBuf,
-    /// The host's CNI plugin folder, as mounted here.
+    /// A plugin to install, by its file name; give it as often as needed.
+    #[arg(long = "plugin", required = true)]
+    plugins: Vec<String>,
+    /// Folder of the plugins in this image.
+    #[arg(long, default_value = "/")]
+    source_dir: PathBuf,
+    /// The plugins are not this project's own: one of that name that is on the host stays.
+    #[arg(long)]
+    reference: bool,
+    /// Replace a file of the same name that somebody else put there; a copy is kept for the way back.
+    #[arg(long)]
+    overwrite: bool,
+    /// The mount through which the host's CNI plugin folder is seen here.
     #[arg(long, default_value = "/host/opt/cni/bin")]
     bin_dir: PathBuf,
-    /// The same folder as the host names it.
+    /// The host's CNI plugin folder, as the container runtime is configured with it.
     #[arg(long, default_value = "/opt/cni/bin")]
     host_bin_dir: PathBuf,
+    /// What of the host is mounted, if it is a folder above that: one whose links may move.
+    #[arg(long)]
+    host_bin_mount: Option<PathBuf>,
     /// The host's state folder, as mounted here: the ledger, and what was replaced.
     #[arg(long, default_value = "/host/var/lib/cni/multus-rs")]
     state_dir: PathBuf,
+    /// Stay, and put back what was taken away, at most once a minute.
+    #[arg(long)]
+    watch: bool,
+    /// Seconds between two looks when the kernel reports no change.
+    #[arg(long, default_value_t = 30, hide = true, value_parser = clap::value_parser!(u64).range(1..))]
+    rescan_seconds: u64,
+    /// Seconds between two times of putting something back.
+    #[arg(long, default_value_t = 60, hide = true)]
+    restore_seconds: u64,
 }
 
 fn main() -> ExitCode {
+    let args = Args::parse();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    match install(&Args::parse()) {
+    let done =
+        host(&args).and_then(|host| if args.watch { watch(&args, &host) } else { install(&args, &host) });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             log::error!("{e:#}");
@@ -41,81 +65,85 @@ fn main() -> ExitCode {
     }
 }
 
-fn install(args: &Args) -> Result<()> {
-    let name = Path::new(args.source.file_name().context("--source names no file")?);
-    let bin = HostDir::new(&args.bin_dir, &args.host_bin_dir);
-    let (here, host) = (bin.here(name), bin.host(name));
-    let bytes = fs::read(&args.source).with_context(|| format!("cannot read {}", args.source.display()))?;
-
-    // A node that was set up read-only by an image that carries the same file needs nothing of what follows.
-    if atomic::is_same(&here, &bytes, 0o755) {
-        log::info!("{} is up to date", host.display());
-    } else {
-        atomic::make_dir(&bin.here, 0o755)?;
-        match hostfs::sweep(&bin.here) {
-            Ok(0) => {}
-            Ok(n) => log::info!("removed {n} temporary files of an interrupted run"),
-            Err(e) => log::warn!("{e}"),
-        }
-        // Written down before it is done, so that what happened can be undone whenever this run ends.
-        Ledger::open(&args.state_dir, "install")?.record(&here, &host, &bytes, Before::Judge)?;
-        if hostfs::replace(&here, &bytes, 0o755)? == Change::Written {
-            log::info!("installed {} ({} bytes)", host.display(), bytes.len());
-        }
-    }
-    self_test(&here).with_context(|| {
-        format!("{} does not run on this node (image of another architecture? noexec mount?)", host.display())
+fn host(args: &Args) -> Result<Host> {
+    let mounted = args.host_bin_mount.as_ref().unwrap_or(&args.host_bin_dir);
+    Ok(Host {
+        source_dir: args.source_dir.clone(),
+        bin: HostDir::new(&args.bin_dir, mounted, &args.host_bin_dir).context("the CNI plugin folder")?,
+        state_dir: args.state_dir.clone(),
+        origin: if args.reference { Origin::Reference } else { Origin::Own },
+        overwrite: args.overwrite,
     })
 }
 
-/// Runs the installed file, through the mount, with the one CNI command that changes nothing.
-fn self_test(plugin: &Path) -> Result<()> {
-    let mut child = Command::new(plugin)
-        .env_clear()
-        .env("CNI_COMMAND", "VERSION")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("cannot start it")?;
-    let mut stdin = child.stdin.take().context("it has no stdin")?;
-    let mut stdout = child.stdout.take().context("it has no stdout")?;
-    // Read aside, so that neither a full pipe nor silence holds this process up.
-    let reader = std::thread::spawn(move || {
-        let mut answer = Vec::new();
-        stdout.by_ref().take(64 << 10).read_to_end(&mut answer).map(|_| answer)
-    });
-    // It may answer without reading, which closes the pipe.
-    if let Err(e) = stdin.write_all(br#"{"cniVersion":"1.1.0","name":"self-test","type":"multus-shim"}"#) {
-        log::debug!("the plugin did not read its stdin: {e}");
+fn install(args: &Args, host: &Host) -> Result<()> {
+    for name in &args.plugins {
+        let shown = host.bin.host(name.as_ref());
+        let shown = shown.display();
+        match host.install(name)? {
+            Done::Current => log::info!("{shown} is up to date"),
+            Done::Installed { bytes } => log::info!("installed {shown} ({bytes} bytes)"),
+            Done::Kept { why } => log::warn!("{shown} stays as it is: {why}"),
+        }
+        if let Err(e) = host.self_test(name) {
+            match args.reference {
+                // Of our own, the runtime would call it for every pod.
+                false => return Err(e),
+                true => log::warn!("{e:#}"),
+            }
+        }
     }
-    drop(stdin);
-    let status = wait(&mut child)?;
-    ensure!(status.success(), "CNI_COMMAND=VERSION ended with {status}");
-    let answer = match reader.join() {
-        Ok(answer) => answer.context("cannot read its answer")?,
-        Err(_) => bail!("reading its answer failed"),
-    };
-    let answer: serde_json::Value =
-        serde_json::from_slice(&answer).context("its answer to CNI_COMMAND=VERSION is not JSON")?;
-    let versions = answer.get("supportedVersions").and_then(|v| v.as_array());
-    match versions {
-        Some(versions) if !versions.is_empty() => Ok(()),
-        _ => bail!("its answer to CNI_COMMAND=VERSION names no supportedVersions"),
+    Ok(())
+}
+
+fn watch(args: &Args, host: &Host) -> Result<()> {
+    let stop = Stop::hold().context("cannot hold signals back")?;
+    let mut watch = Watch::new(stop).context("cannot watch for changes")?;
+    let between = Duration::from_secs(args.restore_seconds);
+    let mut put_back: Option<Instant> = None;
+    let mut said = Vec::new();
+    loop {
+        // Watch, then look: what changes after the look is a notice, so nothing falls in between.
+        if let Ok(place) = host.bin.place() {
+            watch.set(&place.passed);
+        }
+        let resting = put_back.and_then(|at| between.checked_sub(at.elapsed())).filter(|d| !d.is_zero());
+        let mut now = Vec::new();
+        if resting.is_none() {
+            for name in &args.plugins {
+                let shown = host.bin.host(name.as_ref());
+                match host.install(name) {
+                    Ok(Done::Installed { .. }) => {
+                        put_back = Some(Instant::now());
+                        log::warn!("{} was taken away or replaced: put back", shown.display());
+                    }
+                    Ok(Done::Current) => {}
+                    Ok(Done::Kept { why }) => now.push(format!("{} stays as it is: {why}", shown.display())),
+                    Err(e) => now.push(format!("{e:#}")),
+                }
+            }
+            now.iter().filter(|line| !said.contains(*line)).for_each(|line| log::warn!("{line}"));
+            said = now;
+        }
+        let rescan = Duration::from_secs(args.rescan_seconds);
+        if watch.wait(resting.map_or(rescan, |d| d.min(rescan))) == Wake::Stop {
+            return Ok(());
+        }
     }
 }
 
-fn wait(child: &mut Child) -> Result<std::process::ExitStatus> {
-    let end = Instant::now() + ANSWER_WITHIN;
-    loop {
-        if let Some(status) = child.try_wait().context("cannot wait for it")? {
-            return Ok(status);
+/// The plugins of a folder, for a message.
+pub(crate) fn known(dir: &std::path::Path) -> Result<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        let entry = entry.with_context(|| format!("cannot list {}", dir.display()))?;
+        if entry.file_type().is_ok_and(|t| t.is_file()) {
+            names.push(entry.file_name().to_string_lossy().into_owned());
         }
-        if Instant::now() >= end {
-            child.kill().context("cannot end it")?;
-            child.wait().context("cannot wait for it")?;
-            bail!("no answer to CNI_COMMAND=VERSION within {} s", ANSWER_WITHIN.as_secs());
-        }
-        std::thread::sleep(Duration::from_millis(5));
     }
+    names.sort();
+    if names.is_empty() {
+        bail!("{} has no plugins", dir.display());
+    }
+    Ok(names.join(", "))
 }

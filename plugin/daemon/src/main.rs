@@ -1,5 +1,6 @@
 //! `multus-daemon`: answers the plugin's questions about the cluster over a socket of the host.
 
+mod care;
 mod journal;
 mod probe;
 mod publisher;
@@ -7,7 +8,12 @@ mod routes;
 mod serve;
 mod socket;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -40,6 +46,15 @@ struct Arguments {
     /// Kubeconfig to use instead of the pod's service account.
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
+    /// Key of the taint that new nodes come with; it is taken off once networks can be served.
+    #[arg(long, env = "MULTUS_STARTUP_TAINT")]
+    startup_taint: Option<String>,
+    /// What is done about running pods that lack networks they ask for.
+    #[arg(long, env = "MULTUS_REPAIR", default_value = "none")]
+    repair: care::Repair,
+    /// What the config program of this node tells.
+    #[arg(long, env = "MULTUS_CONFIG_STATE", default_value = "/run/multus-config/state.json")]
+    config_state: PathBuf,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -107,6 +122,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         let client = client.clone();
         async move { client.watch().await }
     });
+    let mut cares = tokio::task::JoinSet::new();
+    if let Some(key) = arguments.startup_taint.filter(|key| !key.is_empty()) {
+        cares.spawn(care::keep_untainted(client.clone(), key, arguments.config_state));
+    }
+    if arguments.repair != care::Repair::None {
+        let state_dir = arguments.journal_dir.parent().unwrap_or(Path::new("/"));
+        let journal = meta::journal::Journal::durable(state_dir);
+        cares.spawn(care::repair(client.clone(), journal, arguments.repair));
+    }
     let told = Arc::new(publisher::Told::default());
     let (journal_dir, plain_dir) = (arguments.journal_dir, arguments.plain_dir);
     let publisher =

@@ -74,6 +74,15 @@ impl Client {
         self.inner.cache.run(self.inner.kube.clone()).await;
     }
 
+    /// For the parts of this crate that ask about the node.
+    pub(crate) fn kube(&self) -> kube::Client {
+        self.inner.kube.clone()
+    }
+
+    pub(crate) fn node_name(&self) -> &str {
+        &self.inner.node_name
+    }
+
     /// Whether requests can be served.
     #[must_use]
     pub fn readiness(&self) -> Readiness {

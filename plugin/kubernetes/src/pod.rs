@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// On a mirror pod: the uid that the kubelet gave the static pod, the one that reaches a plugin.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Reads the metadata of a pod, live: a cache of the API server's that is late would name the wrong generation.
 pub(crate) async fn get(

@@ -10,6 +10,8 @@ pub mod apiserver;
 pub mod fuzz;
 pub mod netns;
 
+pub mod strace;
+
 use std::{
     collections::BTreeMap,
     fs, io,

@@ -17,6 +17,9 @@ const CLAUSES: &str = "ci/conformance/clauses.yaml";
 const CORPUS: &str = "ci/conformance/corpus/";
 const PAGE: &str = "docs/conformance.md";
 
+/// In the page's order.
+const FAMILIES: [&str; 7] = ["N", "C", "D", "B", "P", "FA", "FB"];
+
 /// In two parts, so that this file does not find itself.
 const MARK: &str = concat!("// ", "Holds:");
 
@@ -148,7 +151,7 @@ fn write(families: &BTreeMap<String, Family>, holders: &Holders) -> Result<Strin
          gate fails when it is out of date. A test is named by its function; a case of the corpus by its sentence.\n\n\
          | clauses | of them held by tests | do not apply | not held |\n| --- | --- | --- | --- |\n",
     );
-    for id in ["N", "C", "D", "B", "P"] {
+    for id in FAMILIES {
         let family = families.get(id).with_context(|| format!("{CLAUSES} has no family {id}"))?;
         let held = family.clauses.keys().filter(|id| holders.contains_key(*id)).count();
         let because = |word: &str| {
@@ -164,7 +167,7 @@ fn write(families: &BTreeMap<String, Family>, holders: &Holders) -> Result<Strin
             family.title
         )?;
     }
-    for id in ["N", "C", "D", "B", "P"] {
+    for id in FAMILIES {
         if let Some(family) = families.get(id) {
             section(id, family, holders, &mut page)?;
         }
@@ -175,7 +178,7 @@ fn write(families: &BTreeMap<String, Family>, holders: &Holders) -> Result<Strin
 fn section(id: &str, family: &Family, holders: &Holders, page: &mut String) -> Result<()> {
     writeln!(page, "\n## {id}\n\n{}.\n\n| clause | says | held by |\n| --- | --- | --- |", family.title)?;
     let mut clauses: Vec<_> = family.clauses.iter().collect();
-    clauses.sort_by_key(|(id, _)| id.get(1..).and_then(|number| number.parse::<u32>().ok()));
+    clauses.sort_by_key(|(id, _)| id.trim_start_matches(char::is_alphabetic).parse::<u32>().ok());
     for (id, clause) in clauses {
         let section =
             if clause.section.is_empty() { String::new() } else { format!(" ({})", clause.section) };

@@ -10,15 +10,24 @@ use clap::ValueEnum;
 use crate::command::{cargo, run as output, succeed};
 use crate::{cluster, debian};
 
-/// The image's name on this machine and in the demo's cluster.
+/// The images' names on this machine and in the demo's cluster.
 const TAG: &str = "localhost/multus-rs:dev";
+const PLUGINS_TAG: &str = "localhost/multus-rs-cni-plugins:dev";
 /// What runs once per pod as root on the host.
 const SHIM_LIMIT: u64 = 1_000_000;
 /// Everything that a node unpacks.
 const IMAGE_LIMIT: u64 = 15_000_000;
 /// What the image holds, and the profile that each is built with.
-const BINARIES: [(&str, &str); 4] =
-    [("multus-shim", "plugin"), ("multus-daemon", "release"), ("install", "release"), ("config", "release")];
+const BINARIES: [(&str, &str); 5] = [
+    ("multus-shim", "plugin"),
+    ("passthru", "plugin"),
+    ("multus-daemon", "release"),
+    ("install", "release"),
+    ("config", "release"),
+];
+
+/// What the image of the reference plugins holds besides those.
+const PLUGINS_INSTALLER: (&str, &str) = ("install", "release");
 
 /// Builds the image, checks its size, and writes it to a file, to a registry, or into the cluster of this machine.
 #[derive(Debug, clap::Args)]
@@ -26,9 +35,12 @@ pub(crate) struct Images {
     /// Push the image to this repository as well, as REGISTRY/NAME:TAG.
     #[arg(long, value_name = "REPOSITORY")]
     push: Option<String>,
-    /// The archive to write (docker-archive) [default: images/multus-rs.tar in the cache folder].
+    /// The archive to write (docker-archive) [default: images/NAME.tar in the cache folder].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Build the image of the reference CNI plugins instead.
+    #[arg(long)]
+    cni_plugins: bool,
     /// Load the image into every node of `cargo xtask cluster`.
     #[arg(long)]
     load: bool,
@@ -74,43 +86,82 @@ pub(crate) fn run(args: &Images) -> Result<()> {
     let repository = cluster::workspace()?;
     let cache = cluster::cache()?;
     let arch = args.arch.map_or_else(Arch::here, Ok)?;
+    let (tag, file) = match args.cni_plugins {
+        true => (PLUGINS_TAG, "multus-rs-cni-plugins.tar"),
+        false => (TAG, "multus-rs.tar"),
+    };
     let out = match &args.out {
         Some(out) => std::path::absolute(out).context("--out")?,
-        None => cache.join("images/multus-rs.tar"),
+        None => cache.join("images").join(file),
     };
     let buildah = Buildah::prepare(&cache)?;
     prepare_target(arch)?;
-    build(&repository, &cache, arch)?;
-
     // A folder of its own as the context, so that what is not copied cannot matter.
     let context = tempfile::tempdir().context("cannot make a folder for the image's files")?;
-    let mut total = 0;
-    for (name, profile) in BINARIES {
-        let built = target_dir(&repository)?.join(arch.target()).join(profile).join(name);
-        let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
-        check_static(&bytes).with_context(|| format!("{name} is not static"))?;
-        let size = bytes.len() as u64;
-        println!("{name:<14} {}", megabytes(size));
-        if name == "multus-shim" {
-            ensure!(size <= SHIM_LIMIT, "{name} has {size} bytes, more than {SHIM_LIMIT}");
-        }
-        total += size;
-        fs::write(context.path().join(name), bytes).with_context(|| format!("cannot copy {name}"))?;
+    if args.cni_plugins {
+        fill_with_plugins(&repository, &cache, arch, context.path())?;
+    } else {
+        fill(&repository, &cache, arch, context.path())?;
     }
-    println!("{:<14} {}", "image unpacked", megabytes(total));
-    ensure!(total <= IMAGE_LIMIT, "the image has {total} bytes unpacked, more than {IMAGE_LIMIT}");
-
-    let id = buildah.image(&repository.join("images/Containerfile"), context.path(), arch)?;
-    buildah.archive(&out)?;
-    println!("{TAG} ({}) {id}\n{}", arch.name(), out.display());
+    let target = if args.cni_plugins { "cni-plugins" } else { "multus" };
+    let id = buildah.image(&repository.join("images/Containerfile"), target, context.path(), arch, tag)?;
+    buildah.archive(tag, &out)?;
+    println!("{tag} ({}) {id}\n{}", arch.name(), out.display());
     if let Some(repository) = &args.push {
-        buildah.run(&["push", TAG, &format!("docker://{repository}")])?;
+        buildah.run(&["push", tag, &format!("docker://{repository}")])?;
         println!("pushed to {repository}");
     }
     if args.load {
         cluster::load(&cluster::Layout::new()?, &out)?;
     }
     Ok(())
+}
+
+/// Our own programs, within their limits.
+fn fill(repository: &Path, cache: &Path, arch: Arch, context: &Path) -> Result<()> {
+    build(repository, cache, arch, &BINARIES)?;
+    let mut total = 0;
+    for binary in BINARIES {
+        let size = copy(repository, arch, binary, context)?;
+        let name = binary.0;
+        println!("{name:<14} {}", megabytes(size));
+        if name == "multus-shim" {
+            ensure!(size <= SHIM_LIMIT, "{name} has {size} bytes, more than {SHIM_LIMIT}");
+        }
+        total += size;
+    }
+    println!("{:<14} {}", "image unpacked", megabytes(total));
+    ensure!(total <= IMAGE_LIMIT, "the image has {total} bytes unpacked, more than {IMAGE_LIMIT}");
+    Ok(())
+}
+
+/// The reference plugins, built from their pinned module, and what installs them.
+fn fill_with_plugins(repository: &Path, cache: &Path, arch: Arch, context: &Path) -> Result<()> {
+    build(repository, cache, arch, &[PLUGINS_INSTALLER])?;
+    copy(repository, arch, PLUGINS_INSTALLER, context)?;
+    let folder = context.join("cni");
+    fs::create_dir(&folder).context("cannot make a folder for the plugins")?;
+    let built = cluster::cni_plugins(&cluster::Layout::new()?, arch.name())?;
+    let mut total = 0;
+    for entry in fs::read_dir(&built).with_context(|| format!("cannot list {}", built.display()))? {
+        let (name, path) = entry.map(|e| (e.file_name(), e.path())).context("cannot list the plugins")?;
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        check_static(&bytes).with_context(|| format!("{} is not static", name.display()))?;
+        total += bytes.len() as u64;
+        fs::write(folder.join(&name), bytes).with_context(|| format!("cannot copy {}", name.display()))?;
+    }
+    println!("{:<14} {}", "image unpacked", megabytes(total));
+    Ok(())
+}
+
+/// Puts a program into the context; its size.
+fn copy(repository: &Path, arch: Arch, (name, profile): (&str, &str), context: &Path) -> Result<u64> {
+    let built = target_dir(repository)?.join(arch.target()).join(profile).join(name);
+    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    check_static(&bytes).with_context(|| format!("{name} is not static"))?;
+    let size = bytes.len() as u64;
+    fs::write(context.join(name), bytes).with_context(|| format!("cannot copy {name}"))?;
+    Ok(size)
 }
 
 /// What compiling for the other architecture needs.
@@ -145,16 +196,19 @@ fn without_backtraces(build: &mut Command) {
 
 /// Builds the binaries, each with its profile. What they depend on is compiled in the cache, where the next clone finds
 /// it; the binaries are in the target folder of this one.
-fn build(repository: &Path, cache: &Path, arch: Arch) -> Result<()> {
+fn build(repository: &Path, cache: &Path, arch: Arch, binaries: &[(&str, &str)]) -> Result<()> {
     for profile in ["plugin", "release"] {
+        let names: Vec<&str> =
+            binaries.iter().filter(|(_, p)| *p == profile).map(|(name, _)| *name).collect();
+        if names.is_empty() {
+            continue;
+        }
         let mut build = cargo(["build", "--locked", "--profile", profile, "--target", arch.target()]);
         build.current_dir(repository).env("CARGO_BUILD_BUILD_DIR", cache.join("build"));
         if profile == "plugin" {
             without_backtraces(&mut build);
         }
-        for (name, _) in BINARIES.iter().filter(|(_, p)| *p == profile) {
-            build.args(["--bin", name]);
-        }
+        build.args(names.iter().flat_map(|name| ["--bin", *name]));
         succeed(&mut build)?;
     }
     Ok(())
@@ -221,7 +275,14 @@ impl Buildah {
     }
 
     /// Builds the image and returns its id, which is the same for equal binaries.
-    fn image(&self, containerfile: &Path, context: &Path, arch: Arch) -> Result<String> {
+    fn image(
+        &self,
+        containerfile: &Path,
+        target: &str,
+        context: &Path,
+        arch: Arch,
+        tag: &str,
+    ) -> Result<String> {
         let file = containerfile.to_str().context("the repository's path is not text")?;
         let context = context.to_str().context("the temporary folder's path is not text")?;
         let platform = format!("linux/{}", arch.name());
@@ -235,26 +296,28 @@ impl Buildah {
             "0",
             "--platform",
             &platform,
+            "--target",
+            target,
             "--tag",
-            TAG,
+            tag,
             "--file",
             file,
             context,
         ])?;
         // The build before, which the tag no longer names.
         self.run(&["rmi", "--prune", "--force"])?;
-        self.run(&["inspect", "--type", "image", "--format", "{{.FromImageID}}", TAG])
+        self.run(&["inspect", "--type", "image", "--format", "{{.FromImageID}}", tag])
     }
 
     /// Writes the archive aside and renames it, so that a reader never finds half of it.
-    fn archive(&self, out: &Path) -> Result<()> {
+    fn archive(&self, tag: &str, out: &Path) -> Result<()> {
         let dir = out.parent().context("--out names no file")?;
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         // Buildah refuses to write over a file, so it gets a name in a new folder.
         let aside =
             tempfile::tempdir_in(dir).with_context(|| format!("cannot write to {}", dir.display()))?;
         let file = aside.path().join("image.tar");
-        self.run(&["push", "--quiet", TAG, &format!("docker-archive:{}:{TAG}", file.display())])?;
+        self.run(&["push", "--quiet", tag, &format!("docker-archive:{}:{tag}", file.display())])?;
         fs::rename(&file, out).with_context(|| format!("cannot write {}", out.display()))
     }
 }

@@ -1,6 +1,6 @@
 //! What the chart asks of a cluster, read from what Helm renders: as little as possible, whatever the values.
 
-#![expect(clippy::unwrap_used, reason = "a test whose ground is missing has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test whose ground is missing has failed")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -102,15 +102,19 @@ fn each_container_sees_only_what_it_works_on() {
             "/etc/cni/net.d",
             "/opt/cni/bin",
             "/run/multus-rs/daemon",
+            "/run/multus-rs/plain",
             "/var/lib/cni/multus-rs",
             "/var/lib/cni/multus-rs/journal",
         ];
         assert_eq!(host, folders.map(|f| (f, "DirectoryOrCreate")));
         assert_eq!(mounts(pod, "install"), [("cni-bin", false), ("state", false)]);
-        assert_eq!(mounts(pod, "daemon"), [("socket", false), ("journal", true), ("token", true)]);
+        assert_eq!(
+            mounts(pod, "daemon"),
+            [("socket", false), ("journal", true), ("plain", true), ("config-state", true), ("token", true)]
+        );
         assert_eq!(
             mounts(pod, "config"),
-            [("cni-conf", false), ("state", false), ("options", true), ("readiness", false)]
+            [("cni-conf", false), ("state", false), ("options", true), ("config-state", false)]
         );
     }
 }
@@ -134,6 +138,8 @@ fn the_token_goes_to_the_daemon_alone_and_may_do_little() {
         let expected = [
             ("pods", "get"),
             ("pods/status", "patch"),
+            ("pods", "list"),
+            ("nodes", "get"),
             ("network-attachment-definitions", "get,list,watch"),
             ("events", "create,patch"),
         ];
@@ -141,39 +147,236 @@ fn the_token_goes_to_the_daemon_alone_and_may_do_little() {
     }
 }
 
+/// The options that the plugin reads, with these values.
+fn options(helm: &PathBuf, args: &[&str]) -> Value {
+    let objects = render(helm, args);
+    serde_json::from_str(only(&objects, "ConfigMap")["data"]["options.json"].as_str().unwrap()).unwrap()
+}
+
+fn container<'a>(objects: &'a [Value], name: &str) -> Option<&'a Value> {
+    containers(&only(objects, "DaemonSet")["spec"]["template"]["spec"]).find(|c| c["name"] == name)
+}
+
+/// The arguments of a container, without those that every one of its kind has.
+fn args(objects: &[Value], name: &str) -> Vec<String> {
+    let found = container(objects, name).unwrap_or_else(|| panic!("no container {name}"));
+    list(found, "args").iter().map(|a| a.as_str().unwrap().to_owned()).collect()
+}
+
 #[test]
-fn values_reach_the_programs() {
+fn every_option_of_the_plugin_can_be_set() {
+    let values = json!({"multus": {
+        "namespaceIsolation": true, "globalNamespaces": ["shared", "infra"], "defaultNetworks": ["a", "b/c"],
+        "systemNamespaces": ["kube-system"], "multusNamespace": "nets", "allowedPlugins": ["macvlan"], "strict": true,
+        "clusterCIDRs": ["10.244.0.0/16", "fd00::/48"], "confDir": "/etc/cni/multus/net.d", "binDir": "/opt/multus/bin",
+        "auxiliaryCNIChainName": "vendor", "retryDeleteOnError": false, "daemonWaitSeconds": 3, "addDeadlineSeconds": 60,
+        "delDeadlineSeconds": 30, "logLevel": "debug", "logFile": "/var/log/multus.log", "logToStderr": false,
+        "logOptions": {"maxSize": 10, "maxBackups": 2}, "readinessWaitSeconds": 5, "statusPolicy": "bestEffort", "capabilities": {"ips": true, "mac": false},
+    }});
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("values.json");
+    std::fs::write(&file, values.to_string()).unwrap();
+    for helm in helms() {
+        let mut expected = values["multus"].clone();
+        expected["globalNamespaces"] = json!("shared,infra");
+        assert_eq!(options(&helm, &["--values", file.to_str().unwrap()]), expected);
+        let least = json!({
+            "namespaceIsolation": false, "systemNamespaces": ["kube-system", "multus-system"], "retryDeleteOnError": true,
+            "daemonWaitSeconds": 10, "addDeadlineSeconds": 220, "delDeadlineSeconds": 110, "logLevel": "verbose",
+            "logToStderr": true, "readinessWaitSeconds": 10, "statusPolicy": "required",
+        });
+        assert_eq!(options(&helm, &[]), least);
+    }
+}
+
+/// As customers write them: Cilium in a folder of its own, its file as the readiness indicator.
+#[test]
+fn the_primarys_file_and_the_readiness_indicator_reach_config_and_plugin() {
+    let cilium = ["--set", "multus.primaryCniConfigFile=cilium/05-cilium.conflist"];
+    let enabled = ["--set", "multus.readinessIndicatorEnabled=true"];
+    for helm in helms() {
+        let objects = render(&helm, &cilium);
+        assert!(args(&objects, "config").contains(&"--primary=cilium/05-cilium.conflist".to_owned()));
+        assert!(options(&helm, &cilium).get("readinessindicatorfile").is_none());
+
+        let both = [cilium, enabled].concat();
+        let file = "/etc/cni/net.d/cilium/05-cilium.conflist";
+        assert_eq!(options(&helm, &both)["readinessindicatorfile"], file);
+        let objects = render(&helm, &both);
+        assert!(args(&objects, "config").contains(&format!("--readiness-indicator={file}")));
+        assert!(!only(&objects, "DaemonSet").to_string().contains("/host/readiness-indicator"));
+        let refused = template(&helm, &enabled);
+        let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && why.contains("set multus.primaryCniConfigFile"), "{why}");
+
+        let own = render(&helm, &["--set", "multus.readinessIndicatorFile=/run/flannel/subnet.env"]);
+        assert!(args(&own, "config").contains(&"--readiness-indicator=/run/flannel/subnet.env".to_owned()));
+        let pod = &only(&own, "DaemonSet")["spec"]["template"]["spec"];
+        assert!(mounts(pod, "config").contains(&("readiness-indicator", true)));
+        let host = list(pod, "volumes").iter().find(|v| v["name"] == "readiness-indicator").unwrap();
+        assert_eq!(host["hostPath"]["path"], "/run/flannel");
+        // A folder with the sockets of others is not mounted: the plugin alone waits then.
+        let shared = render(&helm, &["--set", "multus.readinessIndicatorFile=/run/primary.ready"]);
+        assert!(!only(&shared, "DaemonSet").to_string().contains("readiness-indicator"));
+    }
+}
+
+/// With the Talos integration macvlan and ipvlan are installed, more or fewer by name; nothing without being asked.
+#[test]
+fn reference_plugins_are_installed_by_name() {
+    let talos = "multus.integrations.talos.enabled=true";
+    let cases: [(&[&str], &[&str]); 6] = [
+        (&[], &[]),
+        (&["multus.integrations.talos.installCni.bridge=true"], &[]),
+        (&[talos], &["ipvlan", "macvlan"]),
+        (&[talos, "multus.integrations.talos.installCni.bridge=true"], &["bridge", "ipvlan", "macvlan"]),
+        (&[talos, "multus.integrations.talos.installCni.macvlan=false"], &["ipvlan"]),
+        (&["platform=k3s", "cniPlugins.install.vlan=true"], &["vlan"]),
+    ];
+    for helm in helms() {
+        for (values, expected) in cases {
+            let set: Vec<&str> = values.iter().flat_map(|v| ["--set", v]).collect();
+            let objects = render(&helm, &set);
+            let Some(found) = container(&objects, "cni-plugins") else {
+                assert!(expected.is_empty(), "{values:?}");
+                continue;
+            };
+            let args = args(&objects, "cni-plugins");
+            let plugins: Vec<&str> = args.iter().filter_map(|a| a.strip_prefix("--plugin=")).collect();
+            assert_eq!(plugins, expected, "{values:?}");
+            assert!(args.contains(&"--reference".to_owned()), "they would overwrite the host's");
+            assert!(found["image"].as_str().unwrap().contains("cni-plugins"));
+        }
+        let off = render(&helm, &["--set", "install.enabled=false"]);
+        assert!(container(&off, "install").is_none());
+        assert!(
+            !only(&off, "DaemonSet").to_string().contains("/opt/cni/bin"),
+            "the folder is mounted for nobody"
+        );
+        let stay = render(&helm, &["--set", "install.watch=true", "--set", talos]);
+        for name in ["install-watch", "cni-plugins-watch"] {
+            assert!(args(&stay, name).contains(&"--watch".to_owned()));
+        }
+    }
+}
+
+/// What container runtimes of each distribution are configured with, and how much of the host is mounted for it.
+#[test]
+fn each_platform_has_its_folders() {
+    let (conf, bin) = ("/etc/cni/net.d", "/opt/cni/bin");
+    let platforms = [
+        ("generic", conf, bin),
+        ("k3s", "/var/lib/rancher/k3s/agent/etc/cni/net.d", "/var/lib/rancher/k3s/data/cni"),
+        ("rke2", conf, bin),
+        ("talos", conf, bin),
+        ("microk8s", "/var/snap/microk8s/current/args/cni-network", "/var/snap/microk8s/current/opt/cni/bin"),
+        ("k0s", conf, bin),
+        ("openshift", "/etc/kubernetes/cni/net.d", "/var/lib/cni/bin"),
+        ("gke", conf, "/home/kubernetes/bin"),
+        ("minikube", conf, bin),
+    ];
+    for helm in helms() {
+        for (platform, conf, bin) in platforms {
+            let objects = render(&helm, &["--set", &format!("platform={platform}")]);
+            check_folders(&objects, conf, bin);
+            let spc = platform == "openshift";
+            assert_eq!(only(&objects, "DaemonSet").to_string().contains("spc_t"), spc, "{platform}");
+            assert_eq!(objects.iter().any(|o| o["kind"] == "ResourceQuota"), platform == "gke", "{platform}");
+        }
+        // Folders of one's own win, also below a link that moves.
+        let old_k3s = "/var/lib/rancher/k3s/data/current/bin";
+        let own = ["--set", "platform=k3s", "--set", &format!("persistence.cnibin.hostPath={old_k3s}")];
+        check_folders(&render(&helm, &own), "/var/lib/rancher/k3s/agent/etc/cni/net.d", old_k3s);
+        let elsewhere = [
+            "--set",
+            "persistence.cniconf.mountPath=/host/conf",
+            "--set",
+            "persistence.cniconf.hostPath=/etc/x/net.d",
+        ];
+        let objects = render(&helm, &elsewhere);
+        check_folders(&objects, "/etc/x/net.d", bin);
+        assert!(args(&objects, "config").contains(&"--cni-conf-dir=/host/conf".to_owned()));
+        let both = ["--set", "platform=k3s", "--set", "multus.integrations.talos.enabled=true"];
+        assert!(!template(&helm, &both).status.success(), "two platforms at once");
+    }
+}
+
+fn check_folders(objects: &[Value], conf: &str, bin: &str) {
+    let volumes = list(&only(objects, "DaemonSet")["spec"]["template"]["spec"], "volumes");
+    let path = |name: &str| {
+        volumes.iter().find(|v| v["name"] == name).unwrap()["hostPath"]["path"].as_str().unwrap().to_owned()
+    };
+    for (container, volume, folder, kind) in
+        [("config", "cni-conf", conf, "cni-conf"), ("install", "cni-bin", bin, "bin")]
+    {
+        let args = args(objects, container);
+        assert!(args.contains(&format!("--host-{kind}-dir={folder}")), "{args:?}");
+        let mounted = folder.split("/current").next().unwrap();
+        assert_eq!(path(volume), mounted);
+        let names_mount = args.contains(&format!("--host-{kind}-mount={mounted}"));
+        assert_eq!(names_mount, mounted != folder, "{args:?}");
+    }
+}
+
+/// The plugin is on the host before any config names it: installing is what the pod begins with.
+// Holds: FA8
+#[test]
+fn installers_come_before_the_config() {
+    for helm in helms() {
+        let objects = render(&helm, &["--set", "multus.integrations.talos.enabled=true"]);
+        let pod = &only(&objects, "DaemonSet")["spec"]["template"]["spec"];
+        let names = |key| list(pod, key).iter().map(|c| c["name"].as_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(names("initContainers"), ["install", "cni-plugins"]);
+        assert_eq!(names("containers"), ["daemon", "config"]);
+    }
+}
+
+/// Only one long-lived container may write plugins, and only when that was asked for (CVE-2023-27593).
+#[test]
+fn no_container_that_stays_has_the_plugin_folder_unless_asked() {
+    for helm in helms() {
+        let objects = render(&helm, &["--set", "multus.integrations.talos.enabled=true"]);
+        let pod = &only(&objects, "DaemonSet")["spec"]["template"]["spec"];
+        for name in ["daemon", "config"] {
+            assert!(!mounts(pod, name).iter().any(|(volume, _)| *volume == "cni-bin"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn taint_and_repair_bring_the_rights_they_need_and_no_more() {
+    for helm in helms() {
+        let rights = |values: &[&str]| {
+            let set: Vec<&str> = values.iter().flat_map(|v| ["--set", v]).collect();
+            let objects = render(&helm, &set);
+            let mut rights = Vec::new();
+            for rule in list(only(&objects, "ClusterRole"), "rules") {
+                for resource in list(rule, "resources").iter().filter(|r| *r == "pods" || *r == "nodes") {
+                    let verbs: Vec<_> = list(rule, "verbs").iter().map(|v| v.as_str().unwrap()).collect();
+                    rights.push(format!("{} {}", resource.as_str().unwrap(), verbs.join(",")));
+                }
+            }
+            rights
+        };
+        assert_eq!(rights(&["multus.repair=none"]), ["pods get"]);
+        assert_eq!(rights(&[]), ["pods get", "pods list", "nodes get"]);
+        assert_eq!(rights(&["multus.repair=label"]), ["pods get", "pods list", "pods patch", "nodes get"]);
+        assert_eq!(rights(&["multus.repair=delete"]), ["pods get", "pods list", "pods delete", "nodes get"]);
+        assert_eq!(
+            rights(&["multus.repair=none", "multus.startupTaint=x/y"]),
+            ["pods get", "nodes get,patch"]
+        );
+    }
+}
+
+#[test]
+fn an_image_can_be_pinned() {
     for helm in helms() {
         let digest = format!("image.digest=sha256:{}", "a".repeat(64));
-        let objects = render(
-            &helm,
-            &[
-                "--set",
-                "multus.primaryCniConfigFile=cilium/05-cilium.conflist",
-                "--set",
-                "multus.globalNamespaces={shared,infra}",
-                "--set",
-                "multus.namespaceIsolation=true",
-                "--set",
-                "hostPaths.cniConf=/var/lib/rancher/k3s/agent/etc/cni/net.d",
-                "--set",
-                &digest,
-            ],
-        );
-        let options = only(&objects, "ConfigMap")["data"]["options.json"].as_str().unwrap();
-        let options: Value = serde_json::from_str(options).unwrap();
-        let expected = json!({
-            "namespaceIsolation": true, "globalNamespaces": "shared,infra", "daemonWaitSeconds": 10,
-        });
-        assert_eq!(options, expected);
-        let pod = &only(&objects, "DaemonSet")["spec"]["template"]["spec"];
-        let config = containers(pod).find(|c| c["name"] == "config").unwrap();
-        let args = [
-            "--host-cni-conf-dir=/var/lib/rancher/k3s/agent/etc/cni/net.d",
-            "--primary=cilium/05-cilium.conflist",
-        ];
-        assert_eq!(config["args"], json!(args));
-        assert!(config["image"].as_str().unwrap().contains("@sha256:aaaa"));
+        let objects = render(&helm, &["--set", &digest]);
+        for name in ["install", "daemon", "config"] {
+            assert!(container(&objects, name).unwrap()["image"].as_str().unwrap().contains("@sha256:aaaa"));
+        }
     }
 }
 
@@ -184,7 +387,11 @@ fn a_value_that_is_unknown_or_wrong_is_refused() {
             "multus.primaryCniConfigFil=x",
             "multus.primaryCniConfigFile=00-multus.conf",
             "multus.primaryCniConfigFile=../x.conf",
-            "hostPaths.cniConf=/",
+            "persistence.cniconf.hostPath=/",
+            "platform=vax",
+            "multus.integrations.talos.installCni.mac/vlan=true",
+            "multus.repair=always",
+            "multus.clusterCIDRs={10.0.0.0}",
             "image.digest=latest",
             "multus.cniVersion=2.0.0",
             "privileged=true",

@@ -22,6 +22,7 @@ use nix::sys::signal::Signal;
 use layout::{CONTROL, Node};
 pub(crate) use layout::{Layout, cache, workspace};
 pub(crate) use life::{down, up};
+pub(crate) use tools::cni_plugins;
 
 /// What can be done with the cluster.
 #[derive(Debug, Subcommand)]

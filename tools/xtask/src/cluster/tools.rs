@@ -1,7 +1,7 @@
 //! Installing and building the programs of the cluster, once, into the cache.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -131,6 +131,25 @@ const BUILDS: &[Build] = &[
 fn version(key: &str) -> Result<&'static str> {
     let line = VERSIONS.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     line.ok_or_else(|| anyhow!("ci/cluster/versions.env has no {key}"))
+}
+
+/// The folder of the reference CNI plugins for an architecture, as Go names it; built if they are missing.
+pub(crate) fn cni_plugins(layout: &Layout, arch: &str) -> Result<PathBuf> {
+    let here = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    if arch == here {
+        ensure(layout)?;
+        return Ok(layout.tool("cni"));
+    }
+    // Go puts programs for another architecture below the folder of its own choice only.
+    let (version, home) = (version("CNI_PLUGINS")?, layout.cache().join(format!("go-{arch}")));
+    let mut command = Command::new(go::find(layout)?);
+    command.args(["install", "-v", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-modcacherw"]);
+    command.env("CGO_ENABLED", "0").env("GOARCH", arch).env("GOPATH", &home).env("GOTOOLCHAIN", "auto");
+    command.env_remove("GOFLAGS").env_remove("GOBIN").current_dir(layout.cache());
+    let package = |name: &&str| format!("github.com/containernetworking/plugins/plugins/{name}@{version}");
+    command.args(CNI_PLUGINS.iter().map(package));
+    go::watch(&mut command, "cni_plugins")?;
+    Ok(home.join(format!("bin/linux_{arch}")))
 }
 
 /// Makes sure that everything is there, and says what is being made.

@@ -1,7 +1,5 @@
 //! A node's folders, and the config program running on them.
 
-#![expect(clippy::unwrap_used, reason = "a test whose ground is missing has failed")]
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -48,16 +46,38 @@ impl Node {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_config"));
         command.arg("--cni-conf-dir").arg(self.path("net.d"));
-        command.arg("--readiness-file").arg(self.path("readiness"));
+        command.arg("--state-file").arg(self.path("state.json"));
+        command
+    }
+
+    /// As the container runs it.
+    pub(crate) fn keeper(&self, args: &[&str]) -> Command {
+        let mut command = self.command();
+        command.arg("--state-dir").arg(self.path("state"));
+        command.arg("--options").arg(self.path("options.json")).args(args);
         command
     }
 
     pub(crate) fn start(&mut self, args: &[&str]) {
-        let mut command = self.command();
-        command.arg("--state-dir").arg(self.path("state"));
-        command.arg("--options").arg(self.path("options.json")).args(args);
+        self.spawn(self.keeper(args));
+    }
+
+    pub(crate) fn spawn(&mut self, mut command: Command) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
         self.child = Some(command.stderr(log).stdout(Stdio::null()).spawn().unwrap());
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Whether the child has ended by itself; then it is gone.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let ended = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+        if ended {
+            self.child = None;
+        }
+        ended
     }
 
     pub(crate) fn kill(&mut self) {
@@ -87,6 +107,13 @@ impl Node {
     pub(crate) fn ours(&self) -> Option<Value> {
         let text = fs::read(self.conf("00-multus.conflist")).ok()?;
         Some(serde_json::from_slice(&text).unwrap())
+    }
+
+    /// What the program tells the daemon.
+    pub(crate) fn state(&self) -> Value {
+        fs::read(self.path("state.json"))
+            .map(|text| serde_json::from_slice(&text).unwrap())
+            .unwrap_or_default()
     }
 
     pub(crate) fn cluster_network(&self) -> String {

@@ -1,16 +1,13 @@
-//! The config program, through its binary, on folders of its own.
-
-mod node;
+//! What is published, and that it stays.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use node::{Node, identity, primary};
 use serde_json::{Value, json};
 
-// Holds: N47
+use crate::node::{Node, identity, primary};
+
+// Holds: FB16, N47
 #[test]
 fn waits_for_the_primary_says_so_once_and_then_names_it() {
     let mut node = Node::new();
@@ -51,20 +48,7 @@ fn waits_for_the_primary_says_so_once_and_then_names_it() {
     );
 }
 
-// Holds: B25
-#[test]
-fn a_multus_config_is_never_the_primary() {
-    let mut node = Node::new();
-    for (file, kind) in [("01-a.conf", "multus"), ("02-b.conf", "multus-shim"), ("03-c.json", "multus-cni")] {
-        node.put(file, &format!(r#"{{"cniVersion":"1.0.0","name":"m","type":"{kind}"}}"#));
-    }
-    node.put("04-lo.conf", r#"{"cniVersion":"1.0.0","name":"lo","type":"loopback"}"#);
-    node.put("99-net.conf", r#"{"cniVersion":"0.4.0","name":"pods","type":"bridge"}"#);
-    node.start(&[]);
-    node.until_serving("99-net.conf");
-    assert_eq!(node.ours().unwrap()["cniVersion"], "0.4.0");
-}
-
+// Holds: FB5, FB6
 #[test]
 fn follows_the_primary_from_file_to_file_and_keeps_ours_when_it_goes() {
     let mut node = Node::new();
@@ -84,7 +68,7 @@ fn follows_the_primary_from_file_to_file_and_keeps_ours_when_it_goes() {
     node.until_serving("20-net.conflist");
 }
 
-// Holds: B9, P7
+// Holds: FB3, B9, P7
 #[test]
 fn a_broken_primary_changes_nothing_and_is_said_once() {
     let mut node = Node::new();
@@ -117,6 +101,7 @@ fn a_broken_primary_changes_nothing_and_is_said_once() {
     assert_eq!(before, (identity(&node.conf("00-multus.conflist")), identity(&snapshot)));
 }
 
+// Holds: FB13
 #[test]
 fn nothing_changed_means_nothing_written_also_across_restarts() {
     let mut node = Node::new();
@@ -136,14 +121,14 @@ fn nothing_changed_means_nothing_written_also_across_restarts() {
             .set_modified(std::time::SystemTime::now())
             .unwrap();
         assert!(node.terminate().success());
-        fs::remove_file(node.path("readiness")).unwrap();
+        fs::remove_file(node.path("state.json")).unwrap();
         node.start(&[]);
         node.until("ready again", |n| n.probe().is_ok());
     }
     assert_eq!(before, files.map(|f| identity(&node.path(f))));
 }
 
-// Holds: B7, P8
+// Holds: FB14, B7, P8
 #[test]
 fn sigterm_leaves_everything_in_place() {
     let mut node = Node::new();
@@ -152,52 +137,6 @@ fn sigterm_leaves_everything_in_place() {
     node.until_serving("10-net.conflist");
     assert!(node.terminate().success());
     assert!(node.ours().is_some());
-}
-
-#[test]
-fn a_named_primary_may_stand_in_a_sub_folder_and_nowhere_else() {
-    let mut node = Node::new();
-    node.put("10-net.conflist", &primary("other"));
-    node.start(&["--primary", "cilium/05-cilium.conflist", "--cni-version", "0.4.0"]);
-    node.until("it waits", |n| n.log().contains("cilium/05-cilium.conflist is not there yet"));
-    fs::create_dir(node.conf("cilium")).unwrap();
-    node.put("cilium/05-cilium.conflist", &primary("cilium"));
-    node.until_serving("cilium/05-cilium.conflist");
-    assert_eq!(node.ours().unwrap()["cniVersion"], "0.4.0");
-    for outside in ["../shadow", "/etc/shadow"] {
-        let done = node.command().args(["--primary", outside]).output().unwrap();
-        assert_eq!(done.status.code(), Some(1), "{outside}");
-    }
-}
-
-#[test]
-fn ours_is_put_back_once_and_then_it_says_who_to_look_for() {
-    let mut node = Node::new();
-    node.put("10-net.conflist", &primary("pods"));
-    node.start(&[]);
-    node.until_serving("10-net.conflist");
-    fs::rename(node.conf("00-multus.conflist"), node.conf("00-multus.conflist.cilium_bak")).unwrap();
-    node.until("it is back", |n| n.ours().is_some());
-    fs::remove_file(node.conf("00-multus.conflist")).unwrap();
-    node.until("it says so", |n| n.log().contains("removed or changed again"));
-    assert!(node.ours().is_none());
-    assert!(node.probe().unwrap_err().contains("cni.exclusive=false"));
-}
-
-#[test]
-fn a_plugin_that_others_chained_stays_when_the_primary_changes() {
-    let mut node = Node::new();
-    node.put("10-net.conflist", &primary("pods"));
-    node.start(&[]);
-    node.until_serving("10-net.conflist");
-    let mut ours = node.ours().unwrap();
-    ours["plugins"].as_array_mut().unwrap().push(json!({"type": "istio-cni", "log_level": "info"}));
-    node.put("00-multus.conflist", &ours.to_string());
-    let theirs = identity(&node.conf("00-multus.conflist"));
-    node.put("05-net.conflist", &primary("pods"));
-    node.until_serving("05-net.conflist");
-    assert_ne!(theirs, identity(&node.conf("00-multus.conflist")));
-    assert_eq!(node.ours().unwrap()["plugins"][1], json!({"type": "istio-cni", "log_level": "info"}));
 }
 
 #[test]
@@ -224,49 +163,123 @@ fn options_may_not_set_what_is_decided_here() {
     }
 }
 
-/// A runtime reads the folder at any moment, while the program is killed again and again and its input changes.
-// Holds: P13, B9
+// Holds: FB4
 #[test]
-fn a_reader_never_sees_half_a_file_whenever_it_is_killed() {
+fn a_primary_that_is_written_in_pieces_is_published_once() {
+    use std::io::Write;
     let mut node = Node::new();
     node.put("10-net.conflist", &primary("net-0"));
     node.start(&[]);
     node.until_serving("10-net.conflist");
-    node.kill();
-    let over = AtomicBool::new(false);
-    let dir = node.path("net.d");
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let mut reads = 0_u64;
-            while !over.load(Ordering::Relaxed) {
-                for entry in fs::read_dir(&dir).unwrap() {
-                    let path = entry.unwrap().path();
-                    let name = path.file_name().unwrap().to_string_lossy().into_owned();
-                    let config = [".conf", ".conflist", ".json"].iter().any(|e| name.ends_with(e));
-                    if let (true, Ok(text)) = (config, fs::read(&path)) {
-                        serde_json::from_slice::<Value>(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
-                    }
-                }
-                // Ours is there at every moment.
-                serde_json::from_slice::<Value>(&fs::read(dir.join("00-multus.conflist")).unwrap()).unwrap();
-                reads += 1;
-            }
-            reads
-        });
-        for i in 1..60_u64 {
-            node.put("10-net.conflist", &primary(&format!("net-{i}")));
-            node.start(&[]);
-            std::thread::sleep(Duration::from_micros(300 * i));
-            node.kill();
-        }
-        over.store(true, Ordering::Relaxed);
-        assert!(reader.join().unwrap() > 10);
-    });
-    node.put("10-net.conflist", &primary("last"));
+    let wrote = |n: &Node| n.log().matches("wrote ").count();
+    let before = wrote(&node);
+    let text = primary("net-1");
+    let mut file = fs::File::create(node.conf("10-net.conflist")).unwrap();
+    for piece in text.as_bytes().chunks(text.len() / 6) {
+        file.write_all(piece).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(60));
+    }
+    node.until("the new name is published", |n| n.ours().unwrap()["name"] == "net-1");
+    node.until("it is said", |n| wrote(n) > before);
+    assert_eq!(wrote(&node), before + 1, "{}", node.log());
+    assert!(!node.log().contains("cannot be used"), "{}", node.log());
+}
+
+/// In steady state not one call that writes reaches the host's folders, whatever happens in them.
+// Holds: FB13
+#[test]
+fn at_rest_no_system_call_writes_to_the_host() {
+    if !testkit::strace::available() {
+        return;
+    }
+    let mut node = Node::new();
+    node.put("10-net.conflist", &primary("pods"));
     node.start(&[]);
-    node.until("it converges", |n| n.ours().unwrap()["name"] == "last" && n.probe().is_ok());
-    let litter = fs::read_dir(&dir)
-        .unwrap()
-        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".multus-rs-"));
-    assert_eq!(litter.count(), 0);
+    node.until_serving("10-net.conflist");
+    assert!(node.terminate().success());
+    fs::remove_file(node.path("state.json")).unwrap();
+    let calls = node.path("calls");
+    let keeper = node.keeper(&["--rescan-seconds", "1"]);
+    node.spawn(testkit::strace::under(&keeper, &calls, None));
+    node.until("it is ready", |n| n.state()["ready"] == true);
+    let lines = |n: &Node| fs::read_to_string(n.path("calls")).unwrap_or_default().lines().count();
+    let at_rest = lines(&node);
+    for i in 0..5 {
+        node.put("README", &format!("{i}"));
+        node.put("10-net.conflist", &primary("pods"));
+        let before = lines(&node);
+        node.until("it looked", |n| lines(n) > before + 20);
+    }
+    let text = fs::read_to_string(&calls).unwrap();
+    let writes: Vec<&str> = text
+        .lines()
+        .skip(at_rest)
+        .filter(|line| {
+            let opens = line.contains("openat(")
+                && ["O_WRONLY", "O_RDWR", "O_CREAT"].iter().any(|f| line.contains(f));
+            let changes = ["rename", "unlink", "mkdir", "fchmod", "link(", "symlink", "fsync"];
+            opens || changes.iter().any(|call| line.contains(call) && line.contains('('))
+        })
+        .collect();
+    assert!(writes.is_empty(), "{writes:#?}");
+    let pid = testkit::strace::traced(node.pid()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
+    node.until("it ended", |n| n.log().contains("leaving"));
+}
+
+// Holds: FB2
+#[test]
+fn a_folder_that_cannot_be_written_keeps_its_config_and_is_served_once_it_can() {
+    let mut node = Node::new();
+    let mount = |args: &[&str], dir: &std::path::Path| {
+        std::process::Command::new("mount").args(args).arg(dir).output().unwrap().status.success()
+    };
+    let dir = node.path("net.d");
+    if !mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], &dir) {
+        testkit::skip("a tmpfs cannot be mounted here; run as root");
+        return;
+    }
+    let _mounted = Unmount(dir.clone());
+    node.put("10-net.conflist", &primary("net-0"));
+    node.start(&["--rescan-seconds", "1"]);
+    node.until_serving("10-net.conflist");
+    node.put("10-net.conflist", &primary("net-0"));
+    assert!(mount(&["-o", "remount,ro"], &dir));
+    node.kill();
+    assert!(mount(&["-o", "remount,rw"], &dir));
+    node.put("10-net.conflist", &primary("net-1"));
+    assert!(mount(&["-o", "remount,ro"], &dir));
+    fs::remove_file(node.path("state.json")).unwrap();
+    node.start(&["--rescan-seconds", "1"]);
+    node.until("it says why not", |n| n.state()["message"].as_str().is_some_and(|m| m.contains("Read-only")));
+    assert_eq!(node.ours().unwrap()["name"], "net-0");
+    assert!(node.probe().is_err());
+    assert!(mount(&["-o", "remount,rw"], &dir));
+    node.until("it converges", |n| n.ours().unwrap()["name"] == "net-1" && n.probe().is_ok());
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        assert!(std::process::Command::new("umount").arg("-l").arg(&self.0).status().unwrap().success());
+    }
+}
+
+#[test]
+fn options_and_capabilities_reach_the_plugin_as_they_were_written() {
+    let mut node = Node::new();
+    let options = r#"{"strict":true,"clusterCIDRs":["10.244.0.0/16"],"big":123456789012345678901234567890,"capabilities":{"mac":true,"ips":false,"io.kubernetes.cri.pod-annotations":false}}"#;
+    fs::write(node.path("options.json"), options).unwrap();
+    node.put("10-net.conflist", &primary("pods"));
+    node.start(&[]);
+    node.until_serving("10-net.conflist");
+    let text = fs::read_to_string(node.conf("00-multus.conflist")).unwrap();
+    assert!(text.contains("123456789012345678901234567890"), "{text}");
+    let entry = &node.ours().unwrap()["plugins"][0];
+    assert_eq!(entry["strict"], true);
+    assert_eq!(
+        entry["capabilities"],
+        json!({"io.kubernetes.cri.pod-annotations": true, "mac": true, "portMappings": true})
+    );
 }
