@@ -37,6 +37,9 @@ struct Arguments {
     /// Name of this node, for events.
     #[arg(long, env = "NODE_NAME", default_value = "")]
     node_name: String,
+    /// The kubelet's folder; `pod-resources` in it is asked which devices a pod was given.
+    #[arg(long, env = "MULTUS_KUBELET_DIR", default_value = "/var/lib/kubelet")]
+    kubelet_dir: PathBuf,
     /// error, warn, info, debug or trace.
     #[arg(long, env = "MULTUS_LOG_LEVEL", default_value = "info")]
     log_level: log::LevelFilter,
@@ -113,6 +116,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         api_server: arguments.api_server.filter(|endpoint| !endpoint.is_empty()),
         kubeconfig: arguments.kubeconfig,
         node_name: arguments.node_name,
+        kubelet: arguments.kubelet_dir,
     };
     let client = kubernetes::Client::connect(&options).await?;
     let socket = Arc::new(socket::Socket::new(arguments.socket));

@@ -21,8 +21,8 @@ use crate::{
 
 const LARGEST_BODY: usize = 1024 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(5);
-/// Longer than any deadline of the client, which has the better message.
-const WORK_DEADLINE: Duration = Duration::from_secs(12);
+/// Longer than any deadline of the client, which has the better message; shorter than the plugin's patience.
+const WORK_DEADLINE: Duration = Duration::from_secs(14);
 /// Events under way that nobody waits for; more than these are dropped.
 const BACKGROUND_EVENTS: usize = 32;
 const INVALID: u32 = 7;

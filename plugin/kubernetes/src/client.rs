@@ -1,6 +1,7 @@
 //! The client that the daemon holds.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -47,6 +48,7 @@ struct Inner {
     cache: Cache,
     limiter: Limiter,
     node_name: String,
+    kubelet: PathBuf,
     reached: AtomicBool,
 }
 
@@ -64,6 +66,7 @@ impl Client {
             cache: Cache::default(),
             limiter: Limiter::default(),
             node_name: options.node_name.clone(),
+            kubelet: options.kubelet.clone(),
             reached: AtomicBool::new(false),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -93,14 +96,15 @@ impl Client {
         Readiness::Waiting(trouble.unwrap_or_else(|| format!("the first list of {RESOURCE} is under way")))
     }
 
-    /// Looks up networks, and the pod's annotations when asked.
+    /// Looks up networks, the pod's annotations when asked, and its devices when a network needs them.
     ///
     /// # Errors
-    /// When a network does not exist, or the API server gives no answer in time.
+    /// When a network does not exist, or the API server or the kubelet gives no answer in time.
     pub async fn resolve(&self, request: &ResolveRequest) -> Result<ResolveResponse, ClusterError> {
         lookup::check(request)?;
         let inner = &self.inner;
-        let outcome = lookup::resolve(&inner.kube, &inner.cache, request, Patience::of(RESOLVE)).await;
+        let outcome =
+            lookup::resolve(&inner.kube, &inner.cache, &inner.kubelet, request, Patience::of(RESOLVE)).await;
         if request.selections.is_empty() && !request.want_annotations { outcome } else { self.noted(outcome) }
     }
 

@@ -11,7 +11,7 @@ use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, Kubeco
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// How to reach the API server.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// `https://host:port` instead of the service address of the cluster, with the pod's own token and CA.
     pub api_server: Option<String>,
@@ -19,6 +19,15 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// Name of the node, for events.
     pub node_name: String,
+    /// The kubelet's folder, where it says which devices it gave to whom.
+    pub kubelet: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let kubelet = PathBuf::from("/var/lib/kubelet");
+        Self { api_server: None, kubeconfig: None, node_name: String::new(), kubelet }
+    }
 }
 
 /// Why no client could be made. The API server being away is not among the reasons.

@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, OnceCell},
-    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -47,13 +46,12 @@ struct Connected {
 
 /// What stands behind a config: the kubeconfig that it names, else the pod that this runs in, else no cluster.
 #[must_use]
-pub fn direct(kubeconfig: Option<&Path>, node_name: &str) -> Box<dyn Cluster> {
-    let named = kubeconfig.filter(|path| !path.as_os_str().is_empty()).map(PathBuf::from);
+pub fn direct(options: Options) -> Box<dyn Cluster> {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if named.is_none() && !(set("KUBERNETES_SERVICE_HOST") && set("KUBERNETES_SERVICE_PORT")) {
+    let in_a_pod = set("KUBERNETES_SERVICE_HOST") && set("KUBERNETES_SERVICE_PORT");
+    if options.kubeconfig.is_none() && !in_a_pod {
         return Box::new(NoCluster);
     }
-    let options = Options { kubeconfig: named, node_name: node_name.to_owned(), ..Options::default() };
     Box::new(Direct::new(options, BUDGET))
 }
 
@@ -146,7 +144,7 @@ impl Cluster for Direct {
         let at_most = if request.at_once { AT_ONCE } else { self.budget };
         self.call(KEPT_TO_PUBLISH.min(self.budget / 2), at_most, async |client, _, patience| {
             let patience = if request.at_once { patience.once() } else { patience };
-            lookup::resolve(client, &lookup::Nothing, request, patience).await
+            lookup::resolve(client, &lookup::Nothing, &self.options.kubelet, request, patience).await
         })
     }
 

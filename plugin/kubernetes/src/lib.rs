@@ -6,9 +6,11 @@
 //! Each call has a deadline, tries again within it where that may help, and fails with one line that says what to do.
 
 mod cache;
+mod checkpoint;
 mod client;
 mod connect;
 mod definition;
+mod devices;
 mod direct;
 mod errors;
 mod event;
@@ -16,6 +18,7 @@ mod lookup;
 mod network;
 mod node;
 mod pod;
+mod podresources;
 mod publish;
 mod retry;
 mod validate;

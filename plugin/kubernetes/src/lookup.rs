@@ -1,9 +1,12 @@
 //! `resolve`, for the daemon with its cache and for the thin plugin without one.
 
+use std::path::Path;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use meta::cluster::{ClusterError, Network, NetworkRef, ResolveRequest, ResolveResponse};
 
 use crate::{
+    devices,
     errors::{INVALID, failure},
     network, pod,
     retry::Patience,
@@ -44,13 +47,14 @@ pub(crate) fn check(request: &ResolveRequest) -> Result<(), ClusterError> {
         validate::name("namespace of a network", &selection.namespace)?;
         validate::name("network", &selection.name)?;
     }
-    if request.want_annotations { validate::pod(&request.pod) } else { Ok(()) }
+    if request.want_annotations || request.devices { validate::pod(&request.pod) } else { Ok(()) }
 }
 
-/// Looks up what a checked request asks for.
+/// Looks up what a checked request asks for. `kubelet` is the kubelet's folder.
 pub(crate) async fn resolve(
     client: &kube::Client,
     known: &impl Known,
+    kubelet: &Path,
     request: &ResolveRequest,
     patience: Patience,
 ) -> Result<ResolveResponse, ClusterError> {
@@ -65,7 +69,13 @@ pub(crate) async fn resolve(
         pod::annotations(client, &request.pod, patience).await.map(Some)
     };
     let (networks, annotations) = tokio::try_join!(networks, annotations)?;
-    Ok(ResolveResponse { networks, annotations, ..ResolveResponse::default() })
+    let from_kubelet = networks.iter().any(|network| network.resource().is_some());
+    let devices = if request.devices || from_kubelet {
+        devices::of(kubelet, &request.pod).await?
+    } else {
+        Default::default()
+    };
+    Ok(ResolveResponse { networks, annotations, devices })
 }
 
 async fn one(

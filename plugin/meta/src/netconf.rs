@@ -105,6 +105,8 @@ pub struct NetConf {
     pub run_dir: PathBuf,
     /// Delegate records that Go Multus left.
     pub go_cache_dir: PathBuf,
+    /// The kubelet's folder, where the thin plugin asks which devices a pod was given.
+    pub kubelet_dir: PathBuf,
     /// Device files of the Device Information Specification.
     pub device_info_dir: PathBuf,
     /// Pods may use networks of their own namespace and of `global_namespaces` only.
@@ -179,6 +181,7 @@ impl NetConf {
             state_dir: path("stateDir", "/var/lib/cni/multus-rs")?,
             run_dir: path("runDir", "/run/multus-rs")?,
             go_cache_dir: path("cniDir", "/var/lib/cni/multus")?,
+            kubelet_dir: path("kubeletDir", "/var/lib/kubelet")?,
             device_info_dir: path("deviceInfoDir", "/var/run/k8s.cni.cncf.io/devinfo")?,
             namespace_isolation: entry.or("namespaceIsolation", false)?,
             global_namespaces,

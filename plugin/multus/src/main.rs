@@ -7,9 +7,16 @@
 
 use std::process::ExitCode;
 
+use kubernetes::Options;
+
 fn main() -> ExitCode {
     meta::plugin::serve("multus", env!("CARGO_PKG_VERSION"), |conf| {
-        Ok(kubernetes::direct(conf.kubeconfig.as_deref(), &node_name()))
+        Ok(kubernetes::direct(Options {
+            kubeconfig: conf.kubeconfig.clone(),
+            node_name: node_name(),
+            kubelet: conf.kubelet_dir.clone(),
+            ..Options::default()
+        }))
     })
 }
 

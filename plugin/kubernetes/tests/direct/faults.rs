@@ -236,7 +236,7 @@ fn the_same_line_of_many_processes_is_one_event() {
 
 #[test]
 fn without_a_cluster_no_network_is_known_and_nothing_is_missed() {
-    let none = kubernetes::direct(None, "");
+    let none = kubernetes::direct(Options::default());
     let told = none.resolve(&annotations_of(pod("pod1", "uid1"))).unwrap();
     assert_eq!(told.annotations, Some(std::collections::BTreeMap::new()));
     let (reason, code, message) = failure(none.resolve(&networks(&["a"])));
