@@ -7,7 +7,7 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -19,7 +19,6 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// Both programs compile large schemas at start, on machines with little to spare.
 const START: Duration = Duration::from_secs(90);
@@ -32,10 +31,11 @@ pub const USER: &str = "token-of-user";
 /// The running server; it ends with the test's process.
 #[derive(Debug)]
 pub struct ApiServer {
-    folder: TempDir,
+    folder: PathBuf,
     port: u16,
     pid: i32,
     kubectl: PathBuf,
+    _janitor: Child,
 }
 
 impl ApiServer {
@@ -56,8 +56,8 @@ impl ApiServer {
 
     fn start() -> Result<Self> {
         let bin = programs()?;
-        let folder = tempfile::tempdir()?;
-        let root = folder.path().to_owned();
+        // What is kept for the life of a process is never dropped: the janitor removes it.
+        let root = tempfile::tempdir()?.keep();
         certificates(&root)?;
         fs::write(
             root.join("tokens.csv"),
@@ -70,7 +70,7 @@ impl ApiServer {
             .arg(format!("--advertise-client-urls=http://127.0.0.1:{client}"))
             .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
             .args(["--unsafe-no-fsync", "--log-level=error"]);
-        spawn(etcd, &root.join("etcd.log"))?;
+        let etcd = spawn(etcd, &root.join("etcd.log"))?;
         let file = |name: &str| root.join(name).display().to_string();
         let mut server = Command::new(bin.join("kube-apiserver"));
         server
@@ -89,20 +89,24 @@ impl ApiServer {
             .arg(format!("--token-auth-file={}", file("tokens.csv")))
             .arg(format!("--service-account-key-file={}", file("sa.pub")))
             .arg(format!("--service-account-signing-key-file={}", file("sa.key")));
-        let pid = spawn(server, &root.join("kube-apiserver.log"))?;
-        let server = Self { folder, port, pid, kubectl: bin.join("kubectl") };
-        server.await_ready(&root)?;
-        server.install_definitions()?;
-        Ok(server)
+        let server = spawn(server, &root.join("kube-apiserver.log"))?;
+        let janitor = clean_up_afterwards(&root, [&etcd, &server])?;
+        let pid = i32::try_from(server.id())?;
+        let mut kubectl = bin;
+        kubectl.push("kubectl");
+        let running = Self { folder: root, port, pid, kubectl, _janitor: janitor };
+        running.await_ready(server)?;
+        running.install_definitions()?;
+        Ok(running)
     }
 
-    fn await_ready(&self, root: &Path) -> Result<()> {
-        fs::write(root.join("admin"), self.kubeconfig(&json!({ "token": ADMIN })))?;
+    fn await_ready(&self, mut server: Child) -> Result<()> {
+        fs::write(self.file("admin"), self.kubeconfig(&json!({ "token": ADMIN })))?;
         let end = Instant::now() + START;
         while !self.kubectl(&["get", "--raw", "/readyz"]).is_ok_and(|answer| answer == "ok") {
-            let ended = kill(Pid::from_raw(self.pid), None).is_err();
+            let ended = server.try_wait()?.is_some();
             if ended || Instant::now() > end {
-                let log = fs::read_to_string(root.join("kube-apiserver.log")).unwrap_or_default();
+                let log = fs::read_to_string(self.file("kube-apiserver.log")).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(5).collect();
                 bail!("kube-apiserver ended or is not ready after {} s: {tail:?}", START.as_secs());
             }
@@ -137,7 +141,7 @@ impl ApiServer {
     /// A file of the server's: `ca.crt`, `client.crt` and `client.key` of the user `user`, `other-ca.crt` that signed
     /// nothing here.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     /// A kubeconfig with the CA as a file and these keys as its user.
@@ -168,7 +172,7 @@ impl ApiServer {
     /// # Errors
     /// When the server refuses it.
     pub fn apply(&self, object: &Value) -> Result<()> {
-        let file = tempfile::NamedTempFile::new_in(self.folder.path())?;
+        let file = tempfile::NamedTempFile::new_in(&self.folder)?;
         fs::write(file.path(), object.to_string())?;
         let path = file.path().display().to_string();
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &path]).map(drop)
@@ -252,24 +256,20 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Starts a program that the kernel ends with its parent: a thread that ends with this process and not before.
-fn spawn(command: Command, log: &Path) -> Result<i32> {
-    let mut wrapped = Command::new("setpriv");
-    wrapped.arg("--pdeathsig=KILL").arg(command.get_program()).args(command.get_args());
+fn spawn(mut command: Command, log: &Path) -> Result<Child> {
     let log = fs::File::create(log)?;
-    wrapped.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    let (tell, told) = std::sync::mpsc::channel();
-    thread::spawn(move || {
-        let child = wrapped.spawn();
-        let told = tell.send(child.as_ref().map(std::process::Child::id).map_err(|e| e.kind()));
-        if let (Ok(mut child), Ok(())) = (child, told) {
-            // It has the same end as this process, and nobody asks for its exit code.
-            drop(child.wait());
-        }
-    });
-    let pid =
-        told.recv()?.map_err(|kind| anyhow::anyhow!("{kind}")).context("cannot run setpriv (util-linux)")?;
-    i32::try_from(pid).context("a pid out of range")
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.spawn().with_context(|| format!("cannot run {}", command.get_program().display()))
+}
+
+/// Waits until this process is gone, however it ended, then ends the programs and removes their folder.
+fn clean_up_afterwards(folder: &Path, programs: [&Child; 2]) -> Result<Child> {
+    let mut janitor = Command::new("sh");
+    janitor.args(["-c", "cat; kill -9 $2 $3; sleep 0.2; rm -rf \"$1\"", "janitor"]).arg(folder);
+    janitor.args(programs.map(|program| program.id().to_string()));
+    // Its standard input ends when nobody holds the other end any more.
+    janitor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    janitor.spawn().context("cannot run sh")
 }
 
 /// A CA, the server's certificate, one for a client, and a CA that signed nothing.
