@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT", conflicts_with = "lint")]
     pub(crate) annotation: Option<String>,
     /// So many of each pod; from 2 on, whether they reach each other is tried too.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=250))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=50))]
     pub(crate) pods: u16,
     /// Folder of CNI plugins; may be given several times. Default: /opt/cni/bin, then the cache, then /usr/lib/cni.
     #[arg(long, value_name = "DIR")]
