@@ -215,6 +215,8 @@ fn file(path: &str, text: &str, found: &mut Vec<String>) {
 
 /// The first mention of a folder that only a developer's machine has.
 fn developer_path(line: &str) -> Option<String> {
+    // A folder of every GKE node.
+    let line = &line.replace("/home/kubernetes/bin", "");
     ["work", "root", "home"].iter().map(|folder| format!("/{folder}/")).find(|path| {
         line.match_indices(path.as_str()).any(|(at, _)| {
             // `$DIR/home/x` and a URL's middle are not absolute paths.
