@@ -3,6 +3,7 @@
 
 mod churn;
 mod daemon_away;
+mod examples;
 mod networks;
 mod power;
 
