@@ -21,7 +21,7 @@ const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 const LONG_AGO: Duration = Duration::from_secs(100);
 
 /// The record of a pod `default/NAME` with these networks, wholly attached in this boot.
-fn record(sandbox: &str, pod: (&str, &str), networks: &[&str]) -> Record {
+pub(crate) fn record(sandbox: &str, pod: (&str, &str), networks: &[&str]) -> Record {
     let attachments: Vec<Value> = networks
         .iter()
         .enumerate()
