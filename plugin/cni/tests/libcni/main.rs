@@ -10,3 +10,4 @@ mod configs;
 mod mutations;
 mod oracle;
 mod results;
+mod skel;

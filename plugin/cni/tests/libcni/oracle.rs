@@ -54,17 +54,16 @@ pub(crate) struct Oracle {
     answers: BufReader<ChildStdout>,
 }
 
+/// The program's file; `None` after a visible skip.
+pub(crate) fn binary() -> Option<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    BUILT.get_or_init(build).as_ref().inspect_err(|reason| testkit::skip(reason)).ok().cloned()
+}
+
 impl Oracle {
     /// Starts it; `None` after a visible skip.
     pub(crate) fn start() -> Option<Self> {
-        static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-        let binary = match BUILT.get_or_init(build) {
-            Ok(binary) => binary,
-            Err(reason) => {
-                testkit::skip(reason);
-                return None;
-            }
-        };
+        let binary = binary()?;
         let mut child = Command::new(binary).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (questions, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Some(Self { child, questions, answers: BufReader::new(answers) })
