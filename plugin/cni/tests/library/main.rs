@@ -9,5 +9,6 @@ mod dispatch;
 mod files;
 mod misbehaviour;
 mod parsers;
+mod runtime;
 mod stderr;
 mod tool;
