@@ -4,7 +4,7 @@ use crate::bench::{Bench, attachment};
 use cni::error::code;
 use serde_json::{Value, json};
 
-// Holds: C4, N51
+// Holds: C4, N51, B17
 #[test]
 fn every_code_of_a_plugin_arrives_with_its_words() {
     let bench = Bench::new(&["one"]);

@@ -100,7 +100,7 @@ fn a_network_is_read_as_single_plugin_and_as_list() {
     assert_eq!(NetworkConfig::parse(&list.to_json(), None).unwrap().to_json(), list.to_json());
 }
 
-// Holds: D2, D3
+// Holds: D2, D3, P2
 #[test]
 fn bad_networks_are_refused() {
     let many = format!(r#"{{"name":"n","plugins":[{}]}}"#, vec![r#"{"type":"a"}"#; 65].join(","));

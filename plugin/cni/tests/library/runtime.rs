@@ -1,9 +1,13 @@
 //! A runtime with a memory: what it remembers, and what it does when it cannot.
 
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use cni::{
-    cache::{Cache, Key},
+    cache::{Cache, Entry, Key},
     config::NetworkConfig,
     error::code,
     runtime::Runtime,
@@ -82,6 +86,36 @@ fn a_memory_that_is_torn_or_gone_keeps_nothing_from_being_detached() {
     runtime.add(&network, &attachment()).unwrap();
     fs::write(&file, "{").unwrap();
     assert_eq!(runtime.check(&network, &attachment()).unwrap_err().code, code::DECODE);
+}
+
+#[test]
+fn a_reader_sees_each_attachment_whole_and_nothing_else() {
+    // In memory where that can be: every write goes to the disk.
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let cache = Cache::new(dir.path());
+    let entry = |size: usize| Entry {
+        network: KEY.network.to_owned(),
+        container_id: KEY.container_id.to_owned(),
+        ifname: KEY.ifname.to_owned(),
+        config: "x".repeat(size),
+        ..Entry::default()
+    };
+    cache.write(&entry(1)).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..300 {
+                cache.write(&entry(if round % 2 == 0 { 200_000 } else { 10 })).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            assert!(matches!(cache.read(KEY).unwrap().unwrap().config.len(), 1 | 10 | 200_000));
+            let names = fs::read_dir(dir.path().join("results")).unwrap();
+            let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+            assert!(names.iter().all(|name| name == "testnet-c1-net1"), "{names:?}");
+        }
+    });
 }
 
 #[test]

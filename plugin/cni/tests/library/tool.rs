@@ -17,7 +17,7 @@ fn example() -> Option<PathBuf> {
     Some(file)
 }
 
-// Holds: D9, D10, D11
+// Holds: D9, D10, D18
 #[test]
 fn a_network_is_attached_checked_and_detached_by_its_name() {
     let Some(tool) = example() else { return };
