@@ -207,7 +207,7 @@ fn versions(manifest: &Manifest<'_>, asked: &str) -> String {
 /// The version that a call which cannot be served is answered in: its own, where that much can be read.
 fn version_of<'a>(manifest: &Manifest<'a>, stdin: &[u8]) -> &'a str {
     let config = std::str::from_utf8(stdin).ok().and_then(|text| Object::parse_capped(text, MAX_STDIN).ok());
-    let own: Option<String> = config.and_then(|config| config.get_as("cniVersion").ok().flatten());
+    let own: Option<String> = config.and_then(|config| config.get_known("cniVersion").ok().flatten());
     let known = manifest.versions.iter().copied().find(|version| own.as_deref() == Some(*version));
     known.unwrap_or_else(|| newest(manifest))
 }

@@ -137,7 +137,7 @@ impl Request {
         let cni_version = config_version(&config)?;
         if command != Command::Del {
             version::require(&cni_version)?;
-            let name: String = config.get_as("name")?.unwrap_or_default();
+            let name: String = config.get_known("name")?.unwrap_or_default();
             if !valid_network_name(&name) {
                 let msg = format!("network name {:?} is missing or invalid", one_line(&name, 60));
                 return Err(Error::new(code::INVALID_CONFIG, msg));
@@ -205,7 +205,7 @@ impl Request {
 }
 
 fn config_version(config: &raw::Object) -> Result<String, Error> {
-    let version: String = config.get_as("cniVersion")?.unwrap_or_default();
+    let version: String = config.get_known("cniVersion")?.unwrap_or_default();
     Ok(if version.is_empty() { version::DEFAULT.to_owned() } else { version })
 }
 

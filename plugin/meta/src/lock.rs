@@ -69,8 +69,8 @@ impl SandboxLock {
                 break lock;
             }
         };
-        let left = read_note(&lock);
-        if let Some(group) = left.group.filter(|_| !left.plugin.alive()) {
+        // Whoever noted it holds the lock no more, so its plugin is gone, or dead and not yet reaped.
+        if let Some(group) = read_note(&lock).group {
             log::warn!(
                 "sandbox {sandbox}: ending the delegate group {} that a killed plugin left running",
                 group.pid
