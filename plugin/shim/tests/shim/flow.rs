@@ -1,8 +1,10 @@
 //! What the plugin does for a pod when everything works.
 
+use std::{fs, time::Duration};
+
 use serde_json::json;
 
-use crate::host::{Host, http};
+use crate::host::{Host, ended, http};
 
 // Holds: N45
 #[test]
@@ -32,8 +34,8 @@ fn a_plain_pod_starts_and_ends_without_any_daemon() {
 #[test]
 fn a_plain_pod_starts_when_nothing_can_be_recorded_for_it() {
     let host = Host::new();
-    std::fs::create_dir_all(host.root("run")).unwrap();
-    std::fs::write(host.root("run/plain"), "a file where a folder should be").unwrap();
+    fs::create_dir_all(host.root("run")).unwrap();
+    fs::write(host.root("run/plain"), "a file where a folder should be").unwrap();
     assert!(host.call("ADD", None).ok);
     assert!(host.call("DEL", None).ok);
     assert_eq!(host.calls(), ["ADD first eth0", "DEL first eth0"]);
@@ -146,9 +148,22 @@ fn where_the_runtime_hands_over_no_annotations_the_daemon_is_asked_for_them() {
 fn status_is_the_primarys_and_version_needs_no_config() {
     let host = Host::new();
     assert!(host.call("STATUS", None).ok, "no daemon is no reason to refuse pods");
-    std::fs::remove_file(host.root("net.d/10-primary.conflist")).unwrap();
+    fs::remove_file(host.root("net.d/10-primary.conflist")).unwrap();
     assert_eq!(host.call("STATUS", None).failure().0, 50);
     assert_eq!(host.call("VERSION", None).result()["supportedVersions"][6], "1.1.0");
+}
+
+// Holds: C19, C21, C22
+#[test]
+fn a_status_that_hangs_is_answered_before_kubelets_own_deadline() {
+    let host = Host::new();
+    let primary = json!({"cniVersion": "1.1.0", "name": "cluster",
+        "plugins": [host.delegate("first", &json!({"behaviour": {"STATUS": "hang"}}))]});
+    fs::write(host.root("net.d/10-primary.conflist"), primary.to_string()).unwrap();
+    // kubelet gives its whole status call five seconds.
+    let (answer, in_time) = ended(host.start("STATUS", &json!({})), Duration::from_secs(4));
+    let (code, line) = answer.failure();
+    assert!(in_time && code == 50 && line.starts_with("PRIMARY_STATUS"), "{line}");
 }
 
 // Holds: C15, C18, D14, B16, P12

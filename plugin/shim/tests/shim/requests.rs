@@ -56,12 +56,21 @@ fn a_request_that_no_plugin_can_serve_is_said_and_under_strict_refused() {
     let (answer, _) = with(&host, &json!({}), &request);
     answer.result();
     assert!(answer.stderr.contains("asks for mac"), "{}", answer.stderr);
-    let mut host = Host::new();
-    host.options["strict"] = json!(true);
-    let (answer, call) = with(&host, &json!({}), &request);
-    let (code, line) = answer.failure();
-    assert!(code == 7 && line.starts_with("CAPABILITY_MISSING") && line.contains("demo/a"), "{line}");
-    assert_eq!(call, None);
+    for (capability, request) in [
+        ("ips", json!({"ips": ["192.0.2.7/24"]})),
+        ("mac", request),
+        ("infinibandGUID", json!({"infiniband-guid": "c2:11:22:33:44:55:66:77"})),
+        ("portMappings", json!({"portMappings": [{"hostPort": 8080, "containerPort": 80}]})),
+        ("bandwidth", json!({"bandwidth": {"ingressRate": 2048}})),
+    ] {
+        let mut host = Host::new();
+        host.options["strict"] = json!(true);
+        let (answer, call) = with(&host, &json!({}), &request);
+        let (code, line) = answer.failure();
+        assert!(code == 7 && line.starts_with("CAPABILITY_MISSING") && line.contains("demo/a"), "{line}");
+        assert!(line.contains(&format!("asks for {capability},")), "{line}");
+        assert_eq!(call, None);
+    }
 }
 
 // Holds: B21
