@@ -132,7 +132,11 @@ impl Publisher {
                     log::warn!("the network status of {pod} is refused: {error}");
                     self.jobs.later(sandbox, LONGEST_PAUSE, 10 * LONGEST_PAUSE);
                 }
-                _ => return Err(error),
+                // The others have their turn before it comes again: what fails may be of this pod alone after all.
+                _ => {
+                    self.jobs.later(sandbox, FIRST_PAUSE, LONGEST_PAUSE);
+                    return Err(error);
+                }
             },
         }
         Ok(())

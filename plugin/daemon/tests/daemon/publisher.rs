@@ -227,6 +227,18 @@ fn a_status_that_admission_refuses_holds_up_no_other_pod() {
     assert_eq!(patches(&api, "refused"), 1);
 }
 
+#[test]
+fn a_status_that_a_broken_webhook_fails_holds_up_no_other_pod() {
+    let api = server(&[("failing", "u1"), ("fence", "u2")]);
+    api.set(Mode::RefusesOnly(500, "PATCH", "/failing/"));
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = Plugin(folder.path());
+    plugin.networks(&record("s1", ("failing", "u1"), &["cluster", "default/a"]), 2 * LONG_AGO);
+    let fence = plugin.networks(&record("s2", ("fence", "u2"), &["cluster", "default/a"]), LONG_AGO);
+    let Some(daemon) = Daemon::start_in(folder, &api::kubeconfig(&api.address)) else { return };
+    await_status(&daemon, &api, "fence", &fence);
+}
+
 // Holds: P14
 #[test]
 fn a_burst_of_plain_pods_is_published_once_each_and_nobody_waits_for_it() {
