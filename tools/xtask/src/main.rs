@@ -1,5 +1,7 @@
 //! `cargo xtask`: everything that builds, runs and checks this project, as one program.
 
+mod binaries;
+mod built;
 mod cluster;
 mod command;
 mod compare;
@@ -32,7 +34,7 @@ enum Task {
     Demo,
     /// The gate: every check and every test, with a count at the end.
     Test,
-    /// The end-to-end tests, many more rounds than in the gate (E2E_ROUNDS).
+    /// What is too long for the gate: pods come and go while the cluster breaks (E2E_ROUNDS, E2E_SEED).
     Soak,
     /// Hold the rules of the repository: crate edges, file sizes, versions in one place.
     Tidy,
