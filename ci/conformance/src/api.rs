@@ -46,6 +46,11 @@ impl Process {
         Ok(Self(command.spawn().with_context(|| format!("cannot start {}", program.display()))?))
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Fails with the end of its log when it has ended.
     pub fn check(&mut self, log: &Path) -> Result<()> {
         let Some(status) = self.0.try_wait()? else { return Ok(()) };
@@ -79,6 +84,11 @@ pub fn missing() -> Option<String> {
 impl Api {
     /// Starts the server in `folder` and waits until it is ready and knows network definitions.
     pub fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, &[])
+    }
+
+    /// Like [`Api::start`], with further flags for the API server.
+    pub fn start_with(folder: &Path, flags: &[String]) -> Result<Self> {
         let bin = tools();
         let folder = folder.to_owned();
         let [etcd_port, peer_port, port] = free_ports()?;
@@ -96,7 +106,7 @@ impl Api {
             "--unsafe-no-fsync".into(),
             "--log-level=warn".into(),
         ];
-        let server_args = vec![
+        let mut server_args = vec![
             format!("--etcd-servers={etcd}"),
             "--bind-address=127.0.0.1".into(),
             format!("--secure-port={port}"),
@@ -112,6 +122,7 @@ impl Api {
             format!("--service-account-signing-key-file={}", file("account.key")),
             "--profiling=false".into(),
         ];
+        server_args.extend_from_slice(flags);
         let mut processes = vec![
             Process::start(&bin.join("kube-apiserver"), &server_args, &[], &folder.join("apiserver.log"))?,
             Process::start(&bin.join("etcd"), &etcd_args, &[], &folder.join("etcd.log"))?,

@@ -401,6 +401,11 @@ impl Netns {
         Ok(Self { path: path.to_owned() })
     }
 
+    /// The file that it is bound to.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn link(&self, name: &str) -> Result<()> {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.path.display()));

@@ -30,7 +30,7 @@ pub(crate) fn of_this_source(repository: &Path, cache: &Path, arch: Arch) -> Res
     let files = BINARIES.map(|(name, profile)| target.join(profile).join(name));
     built::ensure(repository, cache, arch.name(), &files, || {
         prepare_target(arch)?;
-        build(repository, cache, arch)?;
+        build(repository, cache, arch, &BINARIES.map(|(name, profile)| (name, name, profile)))?;
         files.iter().try_for_each(|file| {
             let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
             check_static(&bytes).with_context(|| format!("{} is not static", file.display()))
@@ -104,25 +104,41 @@ fn without_backtraces(build: &mut Command) {
     build.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Cforce-unwind-tables=no");
 }
 
-/// Builds the binaries, each with its profile. What they depend on is compiled in the cache, where the next clone finds
-/// it; the binaries are in the target folder of this one.
-fn build(repository: &Path, cache: &Path, arch: Arch) -> Result<()> {
+/// Builds one program of a package for this machine, as the image's programs are built; its file.
+pub(crate) fn program(
+    repository: &Path,
+    cache: &Path,
+    (package, name, profile): (&str, &str, &str),
+) -> Result<PathBuf> {
+    let arch = Arch::here()?;
+    prepare_target(arch)?;
+    build(repository, cache, arch, &[(package, name, profile)])?;
+    Ok(target_dir(repository)?.join(arch.target()).join(profile).join(name))
+}
+
+/// Builds programs, each of a package with its profile. What they depend on is compiled in the cache, where the next
+/// clone finds it; the binaries are in the target folder of this one.
+fn build(repository: &Path, cache: &Path, arch: Arch, programs: &[(&str, &str, &str)]) -> Result<()> {
     for profile in ["plugin", "release"] {
+        if !programs.iter().any(|(_, _, of)| *of == profile) {
+            continue;
+        }
         let mut build = cargo(["build", "--locked", "--profile", profile, "--target", arch.target()]);
         build.current_dir(repository).env("CARGO_BUILD_BUILD_DIR", cache.join("build"));
         if profile == "plugin" {
             without_backtraces(&mut build);
         }
-        for (name, _) in BINARIES.iter().filter(|(_, of)| *of == profile) {
+        for (package, name, _) in programs.iter().filter(|(_, _, of)| *of == profile) {
             // By package, or it would get the features that other crates want of what it uses.
-            build.args(["--package", name, "--bin", name]);
+            build.args(["--package", package, "--bin", name]);
         }
         succeed(&mut build)?;
     }
     Ok(())
 }
 
-fn target_dir(repository: &Path) -> Result<PathBuf> {
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir(repository: &Path) -> Result<PathBuf> {
     let metadata = cargo_metadata::MetadataCommand::new()
         .current_dir(repository)
         .no_deps()

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that builds, runs and checks this project, as one program.
 
+mod bench;
 mod binaries;
 mod built;
 mod cluster;
@@ -9,6 +10,8 @@ mod debian;
 mod demo;
 mod gate;
 mod generate;
+#[cfg(test)]
+mod hot_path;
 mod images;
 mod soak;
 mod tally;
@@ -36,6 +39,8 @@ enum Task {
     Test,
     /// What is too long for the gate: pods come and go while the cluster breaks (E2E_ROUNDS, E2E_SEED).
     Soak,
+    /// Measure how fast pods get their networks, also beside Go Multus.
+    Bench(bench::Bench),
     /// Hold the rules of the repository: crate edges, file sizes, versions in one place.
     Tidy,
     /// Write docs/conformance.md: every clause and the tests that hold it.
@@ -59,6 +64,7 @@ fn run() -> Result<ExitCode> {
         Task::Soak => soak::run(),
         Task::Gen => generate::run().map(|()| ExitCode::SUCCESS),
         Task::Compare(args) => compare::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Task::Images(args) => images::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Cluster { action } => cluster::main(action),

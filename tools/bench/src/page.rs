@@ -1,0 +1,247 @@
+//! `docs/performance.md` and its plots, written from the figures of one run.
+
+use std::{fmt::Display, fs, path::Path};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    plot::{self, Bar},
+    report::{Report, megabytes, milliseconds, scenario_name, significant},
+    stats::Stats,
+    subject::Kind,
+};
+
+/// The system calls of a plain pod's ADD, as the gate holds them.
+const HOT_PATH: &str = include_str!("../hot-path.txt");
+
+/// Writes the page and its plots.
+pub(crate) fn write(docs: &Path, report: &Report) -> Result<()> {
+    let folder = docs.join("performance");
+    fs::create_dir_all(&folder)?;
+    let mut pictures = Vec::new();
+    for (name, svg) in plots(report) {
+        let file = folder.join(format!("{name}.svg"));
+        fs::write(&file, svg).with_context(|| file.display().to_string())?;
+        pictures.push(name);
+    }
+    let page = page(report, &pictures);
+    fs::write(docs.join("performance.md"), page).context("docs/performance.md")
+}
+
+fn plots(report: &Report) -> Vec<(String, String)> {
+    let mut plots = Vec::new();
+    for scenario in &report.serial {
+        let of = |verb: &str, stats: fn(&crate::serial::Row) -> Stats| {
+            let bar = |row: &crate::serial::Row| Bar {
+                name: row.subject.title(),
+                ours: row.subject == Kind::Ours,
+                value: stats(row).median / 1000.0,
+                upper: Some(stats(row).p99 / 1000.0),
+            };
+            let bars: Vec<Bar> = scenario.rows.iter().map(bar).collect();
+            let title = format!("{verb}, {}: median, line to p99", scenario_name(scenario.networks));
+            (format!("{}-{}", verb.to_lowercase(), scenario.networks), plot::bars(&title, "ms", &bars))
+        };
+        plots.push(of("ADD", |row| row.add));
+        plots.push(of("DEL", |row| row.del));
+    }
+    for burst in &report.bursts {
+        let bar = |row: &crate::burst::Row| Bar {
+            name: row.subject.title(),
+            ours: row.subject == Kind::Ours,
+            value: row.per_second,
+            upper: None,
+        };
+        let bars: Vec<Bar> = burst.rows.iter().map(bar).collect();
+        let title = format!("{} pods with 2 networks, {} at once: ADD per second", burst.pods, burst.at_once);
+        plots.push((format!("burst-{}", burst.pods), plot::bars(&title, "/s", &bars)));
+    }
+    let most = report.memory.iter().map(|row| row.networks).max();
+    for networks in [Some(2_000), most].into_iter().flatten() {
+        let bar = |row: &crate::memory::Row| Bar {
+            name: row.subject.title(),
+            ours: row.subject == Kind::Ours,
+            value: row.resident as f64 / 1000.0,
+            upper: None,
+        };
+        let bars: Vec<Bar> = report.memory.iter().filter(|row| row.networks == networks).map(bar).collect();
+        let title = format!("daemon's resident memory beside {networks} networks");
+        plots.push((format!("memory-{networks}"), plot::bars(&title, "MB", &bars)));
+    }
+    plots
+}
+
+fn page(report: &Report, pictures: &[String]) -> String {
+    let machine = &report.machine;
+    let mut page = format!(
+        "# Performance\n\n\
+         This page is written by `cargo xtask bench --peer DIR --docs`; DIR holds the binaries of Go Multus v4.3.\n\
+         Machines differ and drift, so compare ratios within one run: everybody is called in turn, call by call, by the\n\
+         same code. Delegates do nothing, so what is above the bare delegates is the meta-plugin's own cost. The API\n\
+         server and etcd are real. Go Multus thick runs without chroot and with little logging, which favours it.\n\n\
+         Taken on {} cores of {}, Linux {}, load average {} before the run.\n\n## Budgets\n\n",
+        machine.cores, machine.processor, machine.kernel, machine.load
+    );
+    page += &row(["promise", "limit", "measured", "holds"]);
+    page += &row(["---"; 4]);
+    for budget in report.budgets() {
+        let holds = if budget.holds { "yes" } else { "**no**" };
+        page += &row([budget.promise, &budget.limit, &budget.measured, holds]);
+    }
+    page += "\n## One call after the other\n\nMilliseconds. Requests are those that the ADD of a pod waits for.\n\n";
+    page += &row(["", "", "ADD median", "ADD p99", "DEL median", "DEL p99", "API requests"]);
+    page += &row(["---"; 7]);
+    for scenario in &report.serial {
+        for (position, one) in scenario.rows.iter().enumerate() {
+            let name = if position == 0 { scenario_name(scenario.networks) } else { String::new() };
+            let calls = report.requests_of(one.subject, scenario.networks);
+            page += &row([
+                name,
+                one.subject.title().to_owned(),
+                milliseconds(one.add.median),
+                milliseconds(one.add.p99),
+                milliseconds(one.del.median),
+                milliseconds(one.del.p99),
+                calls.map(|calls| significant(calls.awaited)).unwrap_or_default(),
+            ]);
+        }
+    }
+    page += "\n## Many at once\n\nPods with two networks. An ADD that failed was called again.\n\n";
+    page += &row(["", "", "ADD per second", "failed ADDs", "daemon's peak, MB"]);
+    page += &row(["---"; 5]);
+    for burst in &report.bursts {
+        for (position, one) in burst.rows.iter().enumerate() {
+            let name = format!("{} pods, {} at once", burst.pods, burst.at_once);
+            page += &row([
+                if position == 0 { name } else { String::new() },
+                one.subject.title().to_owned(),
+                significant(one.per_second),
+                one.failed.to_string(),
+                one.daemon_peak.map(megabytes).unwrap_or_default(),
+            ]);
+        }
+    }
+    page += &cluster(report);
+    page += &requests(report);
+    page += &limit(report);
+    page += &hot_path();
+    page += "\n## Plots\n\n";
+    for name in pictures {
+        page += &format!("![{name}](performance/{name}.svg)\n");
+    }
+    page
+}
+
+/// Memory, large clusters and sizes.
+fn cluster(report: &Report) -> String {
+    let mut text = String::from("\n## Memory and sizes\n\n");
+    text += "Ready: from the start of the process until a pod with a network was attached.\n\n";
+    text += &row(["networks in the cluster", "daemon of", "resident, MB", "ready after, ms"]);
+    text += &row(["---"; 4]);
+    for one in &report.memory {
+        text += &row([
+            one.networks.to_string(),
+            one.subject.title().to_owned(),
+            megabytes(one.resident),
+            format!("{:.0}", one.serves_after),
+        ]);
+    }
+    if let Some(scale) = &report.scale {
+        text += &format!(
+            "\nADD of a pod with two networks: {} ms in a cluster of {} networks and {} pods, {} ms in a small one, in turn.\n",
+            milliseconds(scale.large.median),
+            scale.networks,
+            scale.pods,
+            milliseconds(scale.small.median)
+        );
+    }
+    text += "\n| program | MB |\n| --- | --- |\n";
+    let size = |(name, bytes): &(String, u64), of: &str| {
+        row([format!("{name}{of}"), format!("{:.2}", *bytes as f64 / 1e6)])
+    };
+    text.extend(report.image.iter().map(|program| size(program, "")));
+    text.extend(report.peer_sizes.iter().map(|program| size(program, " of Go Multus, as built")));
+    text
+}
+
+fn requests(report: &Report) -> String {
+    let mut text = String::from(
+        "\n## Requests to the API server, per pod\n\n\
+         From its audit log. Events are sent after the answer to the runtime, and so is the status of a plain pod.\n\n",
+    );
+    text += &row(["", "", "awaited", "all"]);
+    text += &row(["---"; 4]);
+    for one in &report.requests {
+        let each = |(kind, count): (&String, &f64)| format!("{} {kind}", significant(*count));
+        let all: Vec<String> = one.all.iter().map(each).collect();
+        text += &row([
+            scenario_name(one.networks),
+            one.subject.title().to_owned(),
+            significant(one.awaited),
+            all.join(", "),
+        ]);
+    }
+    text
+}
+
+/// What the time of an ADD with two networks is made of, each part measured alone.
+fn limit(report: &Report) -> String {
+    let parts = &report.parts;
+    let (Some(scenario), Some(calls)) = (report.scenario(2), report.requests_of(Kind::Ours, 2)) else {
+        return String::new();
+    };
+    let (Some(ours), Some(bare)) = (scenario.row(Kind::Ours), scenario.row(Kind::Bare)) else {
+        return String::new();
+    };
+    let known = [
+        ("three delegates: fork, exec, exit", bare.add.median),
+        ("starting and ending the plugin itself", parts.start_plugin.median),
+        ("the journal before the first delegate: file and folder synced (fsync)", parts.synced_file.median),
+        ("the journal after each delegate: three files renamed, not synced", 3.0 * parts.file.median),
+        ("three round trips on the daemon's socket: resolve, publish, event", 3.0 * parts.round_trip.median),
+        ("the API server's own time for the PATCH of the status", calls.status_write),
+    ];
+    let rest = ours.add.median - known.iter().map(|(_, time)| time).sum::<f64>();
+    let mut text =
+        String::from("\n## What the limit is made of\n\nADD of a pod with two networks, medians.\n\n");
+    text += &row(["part", "ms"]);
+    text += &row(["---"; 2]);
+    for (name, time) in known {
+        text += &row([name.to_owned(), milliseconds(time)]);
+    }
+    text += &row([
+        "the rest: locks, JSON, larger process to fork from, TLS to the API server".to_owned(),
+        milliseconds(rest),
+    ]);
+    text += &row(["together".to_owned(), milliseconds(ours.add.median)]);
+    text += &format!(
+        "\nA plain pod's ADD is the plugin's start ({} ms) and the delegate's ({} ms), and what fork and exec from the\n\
+         plugin cost. It asks nobody and syncs nothing.\n",
+        milliseconds(parts.start_plugin.median),
+        milliseconds(parts.start_delegate.median)
+    );
+    text
+}
+
+fn hot_path() -> String {
+    let mut text = String::from(
+        "\n## System calls of a plain pod's ADD\n\n\
+         Held by a test, with the number of instructions: `cargo test -p xtask hot_path`. Calls of the delegate are not\n\
+         counted.\n\n",
+    );
+    text += &row(["call", "times", "why"]);
+    text += &row(["---"; 3]);
+    for line in HOT_PATH.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+        let mut words = line.splitn(3, char::is_whitespace).map(str::trim);
+        if let (Some(call), Some(times), Some(why)) = (words.next(), words.next(), words.next())
+            && call != "instructions"
+        {
+            text += &row([call, times, why]);
+        }
+    }
+    text
+}
+
+fn row<const N: usize>(cells: [impl Display; N]) -> String {
+    format!("| {} |\n", cells.map(|cell| cell.to_string()).join(" | "))
+}

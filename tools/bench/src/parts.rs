@@ -1,0 +1,89 @@
+//! What a call is made of, each part measured alone on the same machine in the same run.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use crate::stats::Stats;
+
+const ROUNDS: usize = 200;
+/// About as long as the record of a pod with two networks.
+const RECORD: [u8; 2048] = [b'x'; 2048];
+
+/// Medians and p99, in microseconds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Parts {
+    /// Starting the plugin, which only says its version, until it has ended.
+    pub(crate) start_plugin: Stats,
+    /// The same of the no-op delegate.
+    pub(crate) start_delegate: Stats,
+    /// A file written aside, synced, renamed, and its folder synced.
+    pub(crate) synced_file: Stats,
+    /// The same without syncing.
+    pub(crate) file: Stats,
+    /// Connecting to the daemon's socket, a question, its answer, and the end of the connection.
+    pub(crate) round_trip: Stats,
+}
+
+/// Measures the parts; `folder` is on the disk of the plugin's state.
+pub(crate) fn measure(shim: &Path, delegate: &Path, socket: &Path, folder: &Path) -> Result<Parts> {
+    Ok(Parts {
+        start_plugin: repeat(|| start(Command::new(shim).arg("--version")))?,
+        start_delegate: repeat(|| start(&mut Command::new(delegate)))?,
+        synced_file: repeat(|| write(folder, true))?,
+        file: repeat(|| write(folder, false))?,
+        round_trip: repeat(|| ask(socket))?,
+    })
+}
+
+fn repeat(mut part: impl FnMut() -> Result<()>) -> Result<Stats> {
+    let mut times = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        part()?;
+        times.push(begin.elapsed());
+    }
+    Ok(Stats::of(&times))
+}
+
+fn start(command: &mut Command) -> Result<()> {
+    let quiet = command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    if !quiet.status().context("cannot start a plugin")?.success() {
+        bail!("{:?} failed", command.get_program());
+    }
+    Ok(())
+}
+
+fn write(folder: &Path, sync: bool) -> Result<()> {
+    let (aside, path) = (folder.join(".aside"), folder.join("record.json"));
+    let mut file = File::create(&aside)?;
+    file.write_all(&RECORD)?;
+    if sync {
+        file.sync_all()?;
+    }
+    fs::rename(&aside, &path)?;
+    if sync {
+        File::open(folder)?.sync_all()?;
+    }
+    fs::remove_file(&path).map_err(Into::into)
+}
+
+fn ask(socket: &Path) -> Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: multus\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if !answer.starts_with("HTTP/1.1 200") {
+        bail!("the daemon answers: {answer}");
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! One call after the other: ADD and DEL of pods with so many networks, everybody in turn within each round, so that
+//! whatever else the machine does falls on all of them.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::{
+    audit::Window,
+    call,
+    progress::Progress,
+    stats::Stats,
+    subject::{Kind, Subject},
+    world::{NODE, Pod, World},
+};
+
+/// Calls that warm caches and are not counted.
+const WARM_UP: usize = 3;
+
+/// The times of one subject in one scenario.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) subject: Kind,
+    pub(crate) add: Stats,
+    pub(crate) del: Stats,
+}
+
+/// Pods with so many networks.
+#[derive(Debug, Serialize)]
+pub(crate) struct Scenario {
+    pub(crate) networks: usize,
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Scenario {
+    pub(crate) fn row(&self, subject: Kind) -> Option<&Row> {
+        self.rows.iter().find(|row| row.subject == subject)
+    }
+
+    /// What a subject adds to the delegates' own time, in microseconds: ADD and DEL.
+    pub(crate) fn above(&self, subject: Kind) -> Option<(f64, f64)> {
+        let (row, bare) = (self.row(subject)?, self.row(Kind::Bare)?);
+        Some((row.add.median - bare.add.median, row.del.median - bare.del.median))
+    }
+}
+
+/// A scenario's figures, and when each subject's ADDs ran.
+pub(crate) type Outcome = (Scenario, Vec<(Kind, Vec<Window>)>);
+
+/// The names of the first networks of a namespace.
+pub(crate) fn network_names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("net-{number}")).collect()
+}
+
+/// Runs so many rounds.
+pub(crate) fn run(
+    world: &World,
+    subjects: &[Subject],
+    networks: usize,
+    rounds: usize,
+    progress: &Progress,
+) -> Result<Outcome> {
+    let title = format!("pod with {networks} networks");
+    progress.begin(&title);
+    let names = network_names(networks);
+    let make = |subject: &Subject| {
+        world.pods(subject.kind.namespace(), &format!("serial{networks}"), WARM_UP + rounds, NODE, &names)
+    };
+    let pods: Vec<Vec<Pod>> = subjects.iter().map(make).collect::<Result<_>>()?;
+    let mut times = vec![(Vec::new(), Vec::new()); subjects.len()];
+    let mut windows: Vec<Vec<Window>> = vec![Vec::new(); subjects.len()];
+    for round in 0..WARM_UP + rounds {
+        for turn in 0..subjects.len() {
+            // Another one first in each round: nobody always follows the same neighbour.
+            let place = (turn + round) % subjects.len();
+            let (Some(subject), Some(pod)) =
+                (subjects.get(place), pods.get(place).and_then(|p| p.get(round)))
+            else {
+                continue;
+            };
+            let begin = SystemTime::now();
+            let add = call::run(&subject.calls("ADD", pod), &subject.log)?;
+            let window = Window::new(pod, begin, SystemTime::now());
+            let del = call::run(&subject.calls("DEL", pod), &subject.log)?;
+            if round >= WARM_UP
+                && let (Some(times), Some(windows)) = (times.get_mut(place), windows.get_mut(place))
+            {
+                times.0.push(add);
+                times.1.push(del);
+                windows.push(window);
+            }
+        }
+        progress.step(&title, round + 1, WARM_UP + rounds);
+    }
+    let row = |(subject, (add, del)): (&Subject, &(Vec<Duration>, Vec<Duration>))| Row {
+        subject: subject.kind,
+        add: Stats::of(add),
+        del: Stats::of(del),
+    };
+    let rows = subjects.iter().zip(&times).map(row).collect();
+    let windows = subjects.iter().map(|subject| subject.kind).zip(windows).collect();
+    Ok((Scenario { networks, rows }, windows))
+}
