@@ -1,7 +1,9 @@
 //! Processes by their kernel identity, and how a group of them is ended.
 
 use std::{
-    fs, thread,
+    fs,
+    io::Read,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -28,7 +30,10 @@ struct Stat {
 }
 
 fn stat(pid: i32) -> Option<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // In one read: such a file does not say its size, and none is longer.
+    let mut text = [0; 1024];
+    let length = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
+    let text = std::str::from_utf8(text.get(..length)?).ok()?;
     // The second field is the program's name and may itself contain blanks and brackets.
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();

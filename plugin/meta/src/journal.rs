@@ -7,7 +7,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -112,9 +112,7 @@ impl Journal {
         let sealed = Sealed { format_version: FORMAT_VERSION, checksum: checksum(record.get()), record };
         let text = serde_json::to_string(&sealed).map_err(|e| JournalError::invalid("the record", e))?;
         let failed = |source| JournalError::Io { doing: "writing", path: path.clone(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(failed)?;
-        let mut file = tempfile::Builder::new().prefix(".").tempfile_in(&self.dir).map_err(failed)?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let mut file = self.aside().map_err(failed)?;
         file.write_all(text.as_bytes()).map_err(failed)?;
         if sync {
             file.as_file().sync_all().map_err(failed)?;
@@ -124,6 +122,18 @@ impl Journal {
             fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// A new file of mode 0600, in a folder that is made when it is missing, which it is once a boot at most.
+    fn aside(&self) -> io::Result<tempfile::NamedTempFile> {
+        let make = || tempfile::Builder::new().prefix(".").tempfile_in(&self.dir);
+        match make() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+                make()
+            }
+            other => other,
+        }
     }
 
     /// Reads a sandbox's record, if there is one.

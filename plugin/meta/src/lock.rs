@@ -30,6 +30,8 @@ pub(crate) const BUSY: &str = "SANDBOX_BUSY";
 pub struct SandboxLock {
     file: Flock<File>,
     path: PathBuf,
+    /// This process.
+    plugin: Process,
 }
 
 /// Processes as the lock file names them: the plugin that holds the lock, the delegate group it runs.
@@ -60,9 +62,8 @@ impl SandboxLock {
         let dir = run_dir.join("lock");
         let path = dir.join(sandbox);
         let failed = |error: io::Error| unusable(&path, &error);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
         let lock = loop {
-            let file = open(&path).map_err(failed)?;
+            let file = open_in(&dir, &path).map_err(failed)?;
             // The last holder removes the file; a lock on a removed file guards nothing.
             let lock = wait_for(file, deadline, &path)?;
             if same_file(&lock, &path) {
@@ -77,16 +78,16 @@ impl SandboxLock {
             );
             end(group)?;
         }
-        let held = Self { file: lock, path };
+        let pid = std::process::id().cast_signed();
+        let plugin = Process { pid, start_time: process::start_time(pid).unwrap_or(0) };
+        let held = Self { file: lock, path, plugin };
         held.note(None).map_err(|error| Fault::io("LOCK_FAILED", error.msg))?;
         Ok(held)
     }
 
     fn note(&self, group: Option<Process>) -> std::result::Result<(), Error> {
-        let pid = std::process::id().cast_signed();
-        let plugin = process::start_time(pid).unwrap_or(0);
-        let group = group.unwrap_or_default();
-        let text = format!("{pid} {plugin} {} {}", group.pid, group.start_time);
+        let (plugin, group) = (self.plugin, group.unwrap_or_default());
+        let text = format!("{} {} {} {}", plugin.pid, plugin.start_time, group.pid, group.start_time);
         let text = format!("{text:<NOTE$}\n");
         self.file.write_all_at(text.as_bytes(), 0).map_err(|error| {
             Error::new(cni::error::code::IO, format!("lock file {}: {error}", self.path.display()))
@@ -158,6 +159,17 @@ impl GcLock {
             }
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+}
+
+/// Opens a lock file whose folder may be missing, which it is once a boot.
+fn open_in(dir: &Path, path: &Path) -> io::Result<File> {
+    match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            open(path)
+        }
+        other => other,
     }
 }
 

@@ -145,10 +145,11 @@ pub fn folder(conf: &NetConf) -> Result<PathBuf> {
 
 fn load_file(conf: &NetConf, path: &Path) -> Result<Source> {
     let path = on_host(path);
-    if !path.exists() {
-        return Err(missing(format!("config {}", path.display())));
-    }
-    let file = source::file_of(&path).map_err(missing)?;
+    let file = match fs::metadata(&path) {
+        Err(_) => return Err(missing(format!("config {}", path.display()))),
+        Ok(there) if there.is_dir() => source::file_of(&path).map_err(missing)?,
+        Ok(_) => path,
+    };
     let config = NetworkConfig::load_file(&file).or_else(|broken| {
         log::warn!("{} is broken ({}); using its last good state", file.display(), broken.msg);
         from_snapshot(&conf.state_dir.join("primary/file.json"), &file).map_err(|why| {

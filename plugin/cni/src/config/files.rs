@@ -99,12 +99,15 @@ fn read_capped(path: &Path) -> Result<String, Error> {
         let (path, e) = (path.display(), io_words(&e));
         Error::new(code::IO, format!("{path}: the CNI configuration cannot be read: {e}"))
     };
-    let mut text = String::new();
     // Opening a pipe would wait for its writer.
-    if !fs::metadata(path).map_err(failed)?.is_file() {
+    let there = fs::metadata(path).map_err(failed)?;
+    if !there.is_file() {
         return Err(Error::new(code::IO, format!("{}: not a file", path.display())));
     }
     let file = fs::File::open(path).map_err(failed)?;
+    // Room for all of it, so that it is read at once.
+    let size = usize::try_from(there.len()).unwrap_or(raw::MAX_SIZE).min(raw::MAX_SIZE);
+    let mut text = String::with_capacity(size + 1);
     // One byte more than allowed, so that the parser sees and names the excess.
     file.take(raw::MAX_SIZE as u64 + 1).read_to_string(&mut text).map_err(failed)?;
     Ok(text)
