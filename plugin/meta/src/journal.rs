@@ -124,16 +124,13 @@ impl Journal {
         Ok(())
     }
 
-    /// A new file of mode 0600, in a folder that is made when it is missing, which it is once a boot at most.
+    /// A new file of mode 0600. Its folder is nearly always there, so it is made only when that did not work.
     fn aside(&self) -> io::Result<tempfile::NamedTempFile> {
         let make = || tempfile::Builder::new().prefix(".").tempfile_in(&self.dir);
-        match make() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-                make()
-            }
-            other => other,
-        }
+        make().or_else(|_| {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+            make()
+        })
     }
 
     /// Reads a sandbox's record, if there is one.

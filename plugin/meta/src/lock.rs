@@ -162,15 +162,12 @@ impl GcLock {
     }
 }
 
-/// Opens a lock file whose folder may be missing, which it is once a boot.
+/// Opens a lock file. Its folder is nearly always there, so it is made only when that did not work.
 fn open_in(dir: &Path, path: &Path) -> io::Result<File> {
-    match open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-            open(path)
-        }
-        other => other,
-    }
+    open(path).or_else(|_| {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        open(path)
+    })
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -160,7 +160,7 @@ fn compare(noted: &BTreeMap<String, Noted>, counted: &Counts) -> Vec<String> {
         };
         (!holds).then(|| format!("{name}: {now}, and {before} is written down"))
     };
-    names.iter().filter_map(|name| differs(name)).collect()
+    names.iter().filter_map(differs).collect()
 }
 
 fn write(file: &Path, noted: &BTreeMap<String, Noted>, counted: &Counts) -> Result<()> {
