@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::images;
+use crate::{binaries, cluster};
 
 /// How far the number of instructions may be from the one that is written down.
 const TOLERANCE: f64 = 0.05;
@@ -39,7 +39,9 @@ struct Node {
 
 impl Node {
     fn new(netns: PathBuf) -> Result<Self> {
-        let plugin = images::programs(&[("multus-shim", "plugin")])?.pop().context("no plugin was built")?;
+        let plugin =
+            binaries::of_this_source(&cluster::workspace()?, &cluster::cache()?, binaries::Arch::here()?)?
+                .join("multus-shim");
         let node = Self { folder: tempfile::tempdir()?, netns, plugin };
         let bin = node.folder.path().join("bin");
         fs::create_dir(&bin)?;
