@@ -22,6 +22,8 @@ pub struct Plan {
     /// The pod has more than its primary, or another primary than its node: its record must last, and its status is
     /// published before it starts.
     pub beyond_primary: bool,
+    /// The kubelet's own pod: its status may come later.
+    pub is_static: bool,
 }
 
 /// Decides what the sandbox of this request gets.
@@ -72,7 +74,7 @@ pub fn plan(request: &Request, conf: &NetConf, cluster: &dyn Cluster) -> Result<
     // An auxiliary chain works on the primary's interface and adds none.
     let beyond_primary = delegates.len() > 1 || default.is_some();
     delegates.extend(auxiliary_chain(request, conf)?);
-    Ok(Plan { delegates, beyond_primary })
+    Ok(Plan { delegates, beyond_primary, is_static: wish.is_static })
 }
 
 /// What the pod asks for: by the runtime's word, else by the cluster's.

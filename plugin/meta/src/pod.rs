@@ -14,6 +14,8 @@ use crate::{
 pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// The annotation that replaces a pod's primary network.
 pub const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
+/// Where the kubelet has a pod from: `api`, else it is a static pod, which the API knows as its mirror only.
+const SOURCE: &str = "kubernetes.io/config.source";
 /// The runtimeConfig key, and capability, with which runtimes hand over the pod's annotations.
 pub const ANNOTATIONS_CAPABILITY: &str = "io.kubernetes.cri.pod-annotations";
 
@@ -29,6 +31,15 @@ pub struct Wish {
     pub networks: Option<String>,
     /// The text of the default-network annotation.
     pub default_network: Option<String>,
+    /// The pod is the kubelet's own: it starts whether or not the API has a mirror of it.
+    pub is_static: bool,
+}
+
+impl Wish {
+    /// The pod asks for nothing but its primary.
+    pub fn is_plain(&self) -> bool {
+        self.networks.is_none() && self.default_network.is_none()
+    }
 }
 
 /// What is known of a pod's wish. Without knowing, nothing goes on.
@@ -75,5 +86,9 @@ pub fn asks(request: &Request) -> Result<Asks> {
 /// annotation is a mistake that [`crate::selection::parse_default`] names.
 pub fn wish(annotations: &BTreeMap<String, String>) -> Wish {
     let text = |key: &str| annotations.get(key).map(|text| text.trim().to_owned());
-    Wish { networks: text(NETWORKS).filter(|text| !text.is_empty()), default_network: text(DEFAULT_NETWORK) }
+    Wish {
+        networks: text(NETWORKS).filter(|text| !text.is_empty()),
+        default_network: text(DEFAULT_NETWORK),
+        is_static: text(SOURCE).is_some_and(|source| source != "api"),
+    }
 }

@@ -23,7 +23,7 @@ use crate::{
     netconf::{NetConf, StatusPolicy},
     netns, network_status,
     plan::{self, Plan},
-    pod::{self, Asks, Wish},
+    pod::{self, Asks},
     primary,
     record::{self, Phase, Record},
     summary, takeover,
@@ -44,7 +44,7 @@ pub fn add(request: &Request, conf: &NetConf, cluster: &dyn Cluster) -> Result<C
     let outcome = plan::plan(request, conf, cluster)
         .and_then(|plan| attach_all(request, conf, cluster, &plan, deadline));
     // A plain pod's failure is the runtime's to tell: it must not depend on us in any way.
-    let plain = pod::asks(request).is_ok_and(|asks| asks == Asks::For(Wish::default()));
+    let plain = pod::asks(request).is_ok_and(|asks| matches!(asks, Asks::For(wish) if wish.is_plain()));
     if let (Err(fault), Some(pod), false) = (&outcome, pod::of(request), plain) {
         tell(cluster, &pod, "Warning", "NetworkFailed", fault.line());
     }
@@ -97,7 +97,11 @@ fn publish(conf: &NetConf, cluster: &dyn Cluster, plan: &Plan, record: &Record) 
     let published =
         cluster.publish(&PublishRequest { pod: pod.clone(), sandbox: record.sandbox.clone(), status });
     match published {
-        Err(error) if conf.status_policy == StatusPolicy::BestEffort => {
+        // A static pod starts without the API: its mirror comes later, and it may be the API server itself.
+        Err(error)
+            if conf.status_policy == StatusPolicy::BestEffort
+                || plan.is_static && error.code == code::TRY_AGAIN_LATER =>
+        {
             log::warn!("the network status of {}/{} comes later: {error}", pod.namespace, pod.name);
             Ok(())
         }

@@ -171,3 +171,32 @@ fn an_event_that_cannot_be_told_is_no_reason_to_fail() {
     let added = host.call("ADD", &host.config());
     assert!(added.ok && added.stderr.contains("create events"), "{added:?}");
 }
+
+#[test]
+fn a_static_pod_starts_before_its_mirror_and_any_other_pod_does_not() {
+    for (source, starts) in [("file", true), ("api", false)] {
+        let host = Host::new();
+        host.define("demo", "a", "second");
+        host.api.with(|state| state.pods.clear());
+        let config = handed_over(&host, &json!({NETWORKS: "a", "kubernetes.io/config.source": source}));
+        let added = host.call("ADD", &config);
+        assert_eq!(added.ok, starts, "{source}: {added:?}");
+        if !starts {
+            assert!(added.failure().1.contains("POD_NOT_FOUND"));
+            host.assert_nothing_left();
+        }
+    }
+}
+
+#[test]
+fn a_static_plain_pod_asks_the_api_nothing_either() {
+    let host = Host::new();
+    host.api.set(Mode::Silent);
+    let config = handed_over(&host, &json!({"kubernetes.io/config.source": "file"}));
+    assert!(host.call("ADD", &config).ok);
+    let mut broken = config.clone();
+    broken["delegates"][0]["behaviour"] = json!("fail");
+    assert!(host.call("DEL", &config).ok);
+    assert!(!host.call("ADD", &broken).ok);
+    assert!(host.api.with(|state| state.seen.is_empty()), "no event for a plain pod");
+}
