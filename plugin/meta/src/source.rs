@@ -53,7 +53,8 @@ impl Lookup<'_> {
                 Ok([found]) if found.is(network) => Ok(Some(found)),
                 _ => Err(mismatch()),
             },
-            Err(error) if error.reason == "NAD_NOT_FOUND" => Ok(None),
+            // Without the kind there is no such definition either.
+            Err(error) if matches!(error.reason.as_str(), "NAD_NOT_FOUND" | "CRD_MISSING") => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -105,12 +105,20 @@ fn each_container_sees_only_what_it_works_on() {
             "/run/multus-rs/plain",
             "/var/lib/cni/multus-rs",
             "/var/lib/cni/multus-rs/journal",
+            "/var/lib/kubelet/pod-resources",
         ];
         assert_eq!(host, folders.map(|f| (f, "DirectoryOrCreate")));
         assert_eq!(mounts(pod, "install"), [("cni-bin", false), ("state", false)]);
         assert_eq!(
             mounts(pod, "daemon"),
-            [("socket", false), ("journal", true), ("plain", true), ("config-state", true), ("token", true)]
+            [
+                ("socket", false),
+                ("journal", true),
+                ("plain", true),
+                ("pod-resources", true),
+                ("config-state", true),
+                ("token", true)
+            ]
         );
         assert_eq!(
             mounts(pod, "config"),

@@ -307,7 +307,7 @@ fn slugs_of_the_source() -> Vec<String> {
             let text = fs::read_to_string(file).unwrap();
             for word in text.split('"') {
                 let capitals = word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
-                let known = ["MULTUS_LOG", "NAD_NOT_FOUND"];
+                let known = ["MULTUS_LOG", "NAD_NOT_FOUND", "CRD_MISSING"];
                 if capitals
                     && word.contains('_')
                     && !known.contains(&word)
