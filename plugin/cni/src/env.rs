@@ -148,7 +148,7 @@ impl Request {
             container_id: container_id.to_owned(),
             netns: Some(attachment("CNI_NETNS")).filter(|n| !n.is_empty()).map(str::to_owned),
             ifname: ifname.to_owned(),
-            args: parse_args(var("CNI_ARGS"))?,
+            args: parse_args(var("CNI_ARGS"), command)?,
             path: var("CNI_PATH").split(':').filter(|p| !p.is_empty()).map(PathBuf::from).collect(),
             config,
             cni_version,
@@ -209,14 +209,19 @@ fn config_version(config: &raw::Object) -> Result<String, Error> {
     Ok(if version.is_empty() { version::DEFAULT.to_owned() } else { version })
 }
 
-/// `K=V;K2=V2`. A value may itself contain `=`, as runtimes and users send such values.
-fn parse_args(text: &str) -> Result<Vec<(String, String)>, Error> {
+/// `K=V;K2=V2`. A value may itself contain `=`, as runtimes and users send such values. A DEL passes over what
+/// ADD would refuse.
+fn parse_args(text: &str, command: Command) -> Result<Vec<(String, String)>, Error> {
     let mut pairs = Vec::new();
     for item in text.split(';').filter(|item| !item.is_empty()) {
-        let Some((key, value)) = item.split_once('=') else {
-            return Err(bad(format!("CNI_ARGS: {:?} has no value, expected KEY=VALUE", one_line(item, 60))));
-        };
-        pairs.push((key.to_owned(), value.to_owned()));
+        match item.split_once('=') {
+            Some((key, value)) => pairs.push((key.to_owned(), value.to_owned())),
+            None if command == Command::Del => {}
+            None => {
+                let shown = one_line(item, 60);
+                return Err(bad(format!("CNI_ARGS: {shown:?} has no value, expected KEY=VALUE")));
+            }
+        }
     }
     Ok(pairs)
 }

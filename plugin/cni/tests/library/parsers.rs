@@ -63,6 +63,27 @@ fn each_verb_names_the_variables_that_it_lacks() {
     Request::from_env(&call("VERSION"), b"").unwrap();
 }
 
+// Holds: C10
+#[test]
+fn arguments_that_an_add_refuses_do_not_stop_a_del() {
+    for (text, refused) in
+        [("", false), (";;", false), ("A=b=c;B=", false), ("A", true), ("A=b;word;C=d", true)]
+    {
+        let mut env = call("ADD");
+        env.insert("CNI_ARGS".to_owned(), text.to_owned());
+        match Request::from_env(&env, CONFIG) {
+            Ok(_) => assert!(!refused, "{text}"),
+            Err(error) => assert!(refused && error.code == code::BAD_ENVIRONMENT, "{text}: {error}"),
+        }
+        env.insert("CNI_COMMAND".to_owned(), "DEL".to_owned());
+        let keys: Vec<_> =
+            Request::from_env(&env, CONFIG).unwrap().args.into_iter().map(|(key, _)| key).collect();
+        let with_value: Vec<_> =
+            text.split(';').filter_map(|item| Some(item.split_once('=')?.0.to_owned())).collect();
+        assert_eq!(keys, with_value, "{text}");
+    }
+}
+
 // Holds: C1, C2, N19
 #[test]
 fn ids_and_interface_names() {
