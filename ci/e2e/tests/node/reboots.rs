@@ -171,7 +171,9 @@ fn install(cluster: &Cluster, file: &str) -> Result<()> {
     let wait = r#"extraInitContainers=[{"name":"late","image":"localhost/multus-rs-test:dev","imagePullPolicy":"Never","command":["sh","-c","sleep $(cat /control/ours-late || echo 0)"],"volumeMounts":[{"name":"control","mountPath":"/control"}]}]"#;
     let volume = format!(r#"extraVolumes=[{{"name":"control","hostPath":{{"path":"{CONTROL}"}}}}]"#);
     let primary = format!("multus.primaryCniConfigFile={file}");
-    cluster.helm("helm3", &["--set-json", wait, "--set-json", &volume, "--set", &primary])
+    // The imitated primary is on one node; another would await it for ever.
+    let here = format!(r"nodeSelector.kubernetes\.io/hostname={NODE}");
+    cluster.helm("helm3", &["--set-json", wait, "--set-json", &volume, "--set", &primary, "--set", &here])
 }
 
 fn reboot(cluster: &Cluster, cilium: &Cilium, round: &Round) -> Result<()> {

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use e2e::{Cluster, cluster::eventually, objects::Namespace};
+use e2e::{
+    Cluster,
+    cluster::{NODE, eventually},
+    objects::Namespace,
+};
 use serde_json::{Value, json};
 
 use crate::cilium::{Behaviour, Cilium};
@@ -26,6 +30,9 @@ fn cilium_in_a_folder_of_its_own_serves_pods_and_its_file_is_the_indicator() {
         "multus.primaryCniConfigFile=cilium/05-cilium.conflist",
         "--set",
         "multus.readinessIndicatorEnabled=true",
+        // The imitated Cilium is on one node; another would await it for ever.
+        "--set",
+        &format!(r"nodeSelector.kubernetes\.io/hostname={NODE}"),
     ];
     cluster.helm("helm3", &customers).unwrap();
     let entry = conflist(cluster).unwrap()["plugins"][0].clone();
