@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
+use testkit::default_result;
 
 use crate::case::Call;
 
@@ -329,17 +330,6 @@ fn answer(
         }
         "empty" => Some(json!({"cniVersion": version})),
         _ => None,
-    }
-}
-
-fn default_result(version: &str, ifname: &str, netns: &str) -> Value {
-    let interface = json!({"name": ifname, "mac": "02:00:00:00:00:01", "sandbox": netns});
-    match version {
-        "0.1.0" | "0.2.0" => json!({"cniVersion": version, "ip4": {"ip": "192.0.2.10/24"}}),
-        "0.3.0" | "0.3.1" | "0.4.0" => json!({"cniVersion": version, "interfaces": [interface],
-            "ips": [{"version": "4", "interface": 0, "address": "192.0.2.10/24"}]}),
-        _ => json!({"cniVersion": version, "interfaces": [interface],
-            "ips": [{"interface": 0, "address": "192.0.2.10/24"}]}),
     }
 }
 

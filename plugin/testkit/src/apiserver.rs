@@ -8,7 +8,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -27,6 +27,17 @@ const START: Duration = Duration::from_secs(90);
 pub const ADMIN: &str = "token-of-admin";
 /// Token of a user that has the rights that [`ApiServer::allow`] gives.
 pub const USER: &str = "token-of-user";
+
+/// The rules that the chart gives to the daemon.
+pub fn chart_rights() -> Value {
+    json!([
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"]},
+        {"apiGroups": ["k8s.cni.cncf.io"], "resources": ["network-attachment-definitions"],
+            "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+    ])
+}
 
 /// The running server; it ends with the test's process.
 #[derive(Debug)]
@@ -52,6 +63,23 @@ impl ApiServer {
         static SERVER: OnceLock<Result<ApiServer, String>> = OnceLock::new();
         let started = SERVER.get_or_init(|| Self::start().map_err(|error| format!("{error:#}")));
         started.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
+    }
+
+    /// The server for one test at a time, since some make it hang and others change rights. Its [`USER`] has
+    /// [`chart_rights`]. `None` where the machine has none; the test is then skipped visibly.
+    ///
+    /// # Errors
+    /// When it does not start or take the rights.
+    pub fn alone() -> Result<Option<(&'static Self, MutexGuard<'static, ()>)>> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = Self::missing() {
+            crate::skip(&why);
+            return Ok(None);
+        }
+        let server = Self::shared()?;
+        server.allow(&chart_rights())?;
+        Ok(Some((server, alone)))
     }
 
     fn start() -> Result<Self> {

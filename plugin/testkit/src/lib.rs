@@ -23,6 +23,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Says on standard error that the running test is skipped, and why; `cargo xtask test` counts these lines.
@@ -31,6 +32,18 @@ pub fn skip(reason: &str) {
     let line = format!("SKIPPED {name}: {reason}\n");
     // In one write, so that parallel tests do not split the line; a closed stderr has no reader to miss it.
     drop(std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()));
+}
+
+/// What the recording delegate answers to ADD where its configuration says nothing: one interface, one address.
+pub fn default_result(version: &str, ifname: &str, netns: &str) -> Value {
+    let interface = json!({"name": ifname, "mac": "02:00:00:00:00:01", "sandbox": netns});
+    match version {
+        "0.1.0" | "0.2.0" => json!({"cniVersion": version, "ip4": {"ip": "192.0.2.10/24"}}),
+        "0.3.0" | "0.3.1" | "0.4.0" => json!({"cniVersion": version, "interfaces": [interface],
+            "ips": [{"version": "4", "interface": 0, "address": "192.0.2.10/24"}]}),
+        _ => json!({"cniVersion": version, "interfaces": [interface],
+            "ips": [{"interface": 0, "address": "192.0.2.10/24"}]}),
+    }
 }
 
 /// One call of a recording delegate.
@@ -139,8 +152,8 @@ fn find_or_build() -> Result<PathBuf> {
     let profile = if deps.ends_with("deps") { deps.parent().unwrap_or(deps) } else { deps };
     let binary = profile.join("recording-delegate");
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let source = package.join("src/bin/recording-delegate.rs");
-    if is_current(&binary, &source) {
+    let sources = ["src/bin/recording-delegate.rs", "src/lib.rs"].map(|source| package.join(source));
+    if sources.iter().all(|source| is_current(&binary, source)) {
         return Ok(binary);
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
 };
@@ -19,24 +19,9 @@ use crate::{
 
 const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
-/// The server for one test at a time: one of them makes it hang.
+/// The server for this test alone, with the network `known`.
 fn server() -> Option<(&'static ApiServer, MutexGuard<'static, ()>)> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(why) = ApiServer::missing() {
-        testkit::skip(&why);
-        return None;
-    }
-    let server = ApiServer::shared().unwrap();
-    server
-        .allow(&json!([
-            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
-            {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"]},
-            {"apiGroups": ["k8s.cni.cncf.io"], "resources": ["network-attachment-definitions"],
-                "verbs": ["get", "list", "watch"]},
-            {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-        ]))
-        .unwrap();
+    let (server, alone) = ApiServer::alone().unwrap()?;
     server.create_network("default", "known", "1").unwrap();
     Some((server, alone))
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::MutexGuard,
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use crate::{annotations_of, event, failure, networks, pod, reader, status_of};
 
 const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
-/// The server for one test at a time: one of them makes it hang, another changes rights.
+/// The server for one test alone.
 struct Real {
     server: &'static ApiServer,
     folder: TempDir,
@@ -25,26 +25,9 @@ struct Real {
 }
 
 fn cluster() -> Option<Real> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(why) = ApiServer::missing() {
-        testkit::skip(&why);
-        return None;
-    }
-    let server = ApiServer::shared().unwrap();
+    let (server, alone) = ApiServer::alone().unwrap()?;
     server.create_network("default", "known", "{ \"type\":\"bridge\", \"z\": 1 }").unwrap();
-    server.allow(&rights()).unwrap();
     Some(Real { server, folder: tempfile::tempdir().unwrap(), _alone: alone })
-}
-
-/// What the chart gives.
-fn rights() -> Value {
-    json!([
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
-        {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"]},
-        {"apiGroups": ["k8s.cni.cncf.io"], "resources": ["network-attachment-definitions"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-    ])
 }
 
 impl Real {

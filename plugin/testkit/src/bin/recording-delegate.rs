@@ -18,6 +18,7 @@ use nix::{
     unistd::pause,
 };
 use serde_json::{Map, Value, json};
+use testkit::default_result;
 
 /// Set for a grandchild: what it is to do.
 const GRANDCHILD: &str = "RECORDING_DELEGATE_GRANDCHILD";
@@ -107,23 +108,17 @@ fn answer(command: &str, version: &str, config: &Value) -> Result<()> {
         "VERSION" => println!("{}", json!({"cniVersion": version, "supportedVersions": versions})),
         "ADD" => {
             let given = config.get("result").or_else(|| config.get("prevResult"));
-            println!("{}", given.cloned().unwrap_or_else(|| default_result(version)));
+            println!(
+                "{}",
+                given.cloned().unwrap_or_else(|| {
+                    let of = |name: &str| env::var(name).unwrap_or_default();
+                    default_result(version, &of("CNI_IFNAME"), &of("CNI_NETNS"))
+                })
+            );
         }
         _ => {}
     }
     Ok(())
-}
-
-fn default_result(version: &str) -> Value {
-    let of = |name: &str| env::var(name).unwrap_or_default();
-    let interface = json!({"name": of("CNI_IFNAME"), "mac": "02:00:00:00:00:01", "sandbox": of("CNI_NETNS")});
-    match version {
-        "0.1.0" | "0.2.0" => json!({"cniVersion": version, "ip4": {"ip": "192.0.2.10/24"}}),
-        "0.3.0" | "0.3.1" | "0.4.0" => json!({"cniVersion": version, "interfaces": [interface],
-            "ips": [{"version": "4", "interface": 0, "address": "192.0.2.10/24"}]}),
-        _ => json!({"cniVersion": version, "interfaces": [interface],
-            "ips": [{"interface": 0, "address": "192.0.2.10/24"}]}),
-    }
 }
 
 /// One line in one write, so that parallel delegates do not mix theirs.

@@ -13,30 +13,11 @@ const VERSIONS: &str = include_str!("../../../../ci/cluster/versions.env");
 /// Where the reference plugins are built from.
 const MODULE: &str = "github.com/containernetworking/plugins";
 /// The reference plugins, by their folder in the module.
-const REFERENCE: [&str; 18] = [
-    "main/bridge",
-    "main/dummy",
-    "main/host-device",
-    "main/ipvlan",
-    "main/loopback",
-    "main/macvlan",
-    "main/ptp",
-    "main/tap",
-    "main/vlan",
-    "meta/bandwidth",
-    "meta/firewall",
-    "meta/portmap",
-    "meta/sbr",
-    "meta/tuning",
-    "meta/vrf",
-    "ipam/dhcp",
-    "ipam/host-local",
-    "ipam/static",
-];
+const REFERENCE: &[&str] = &include!("../../../../ci/cluster/cni-plugins.rs");
 
 /// Where a reference plugin is in its module; none for other plugins.
 pub fn reference(name: &str) -> Option<&'static str> {
-    REFERENCE.into_iter().find(|path| path.rsplit('/').next() == Some(name))
+    REFERENCE.iter().copied().find(|path| path.rsplit('/').next() == Some(name))
 }
 
 /// The version that `--install-plugins` builds.

@@ -26,26 +26,8 @@ const PACKAGES: &[debian::Need] = &[
     (BUSYBOX, "busybox-static"),
 ];
 
-const CNI_PLUGINS: &[&str] = &[
-    "main/bridge",
-    "main/dummy",
-    "main/host-device",
-    "main/ipvlan",
-    "main/loopback",
-    "main/macvlan",
-    "main/ptp",
-    "main/tap",
-    "main/vlan",
-    "meta/bandwidth",
-    "meta/firewall",
-    "meta/portmap",
-    "meta/sbr",
-    "meta/tuning",
-    "meta/vrf",
-    "ipam/dhcp",
-    "ipam/host-local",
-    "ipam/static",
-];
+/// The reference plugins, by their folder in the module.
+const CNI_PLUGINS: &[&str] = &include!("../../../../ci/cluster/cni-plugins.rs");
 
 /// Something that is built in one go.
 struct Build {
