@@ -1,6 +1,6 @@
 //! What all instances of a run share: folder, API server, namespace of the pods, and the subject.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ pub struct Session {
     // In the order in which they end.
     netns: Netns,
     /// The cluster.
-    pub api: Api,
+    pub api: Arc<Api>,
     folder: TempDir,
 }
 
@@ -30,9 +30,16 @@ impl Session {
         let folder = TempDir::with_prefix("conformance-")?;
         let api_folder = folder.path().join("api");
         std::fs::create_dir(&api_folder)?;
-        let api = Api::start(&api_folder).context("starting an API server")?;
+        let api = Arc::new(Api::start(&api_folder).context("starting an API server")?);
         let netns = Netns::new(&folder.path().join("netns"))?;
         Ok(Self { netns, api, folder })
+    }
+
+    /// Another one in the same cluster, for another subject at the same time.
+    pub fn beside(&self) -> Result<Self> {
+        let folder = TempDir::with_prefix("conformance-")?;
+        let netns = Netns::new(&folder.path().join("netns"))?;
+        Ok(Self { netns, api: Arc::clone(&self.api), folder })
     }
 
     /// A folder below the session's.

@@ -2,7 +2,11 @@
 //! other test programs print them. `cargo test -p conformance --test corpus -- WORDS` runs those whose name has
 //! the words; `--with-not-yet` shows why a case that is known to fail does.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    process::ExitCode,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::{Context, Result};
 use conformance::{
@@ -38,13 +42,13 @@ fn main() -> ExitCode {
 }
 
 fn run(instances: &[Instance]) -> ExitCode {
-    let mut tally = Tally::default();
+    let tally = Mutex::new(Tally::default());
     if let Some(reason) = cannot_run() {
-        tally.skip("corpus", &reason);
-    } else if let Err(error) = run_all(instances, &mut tally) {
-        tally.count("corpus", Err(format!("{error:#}")));
+        locked(&tally).skip("corpus", &reason);
+    } else if let Err(error) = run_all(instances, &tally) {
+        locked(&tally).count("corpus", Err(format!("{error:#}")));
     }
-    tally.report()
+    tally.into_inner().unwrap_or_else(PoisonError::into_inner).report()
 }
 
 fn cannot_run() -> Option<String> {
@@ -54,31 +58,36 @@ fn cannot_run() -> Option<String> {
     api::missing()
 }
 
-fn run_all(instances: &[Instance], tally: &mut Tally) -> Result<()> {
-    let session = Session::start()?;
-    let shim = Subject::shim(&session.api, &session.subfolder("shim")?).context("multus-shim")?;
-    let thin = Subject::thin(&session.api, &session.subfolder("thin")?).context("multus")?;
-    for subject in [&shim, &thin] {
-        for (number, instance) in instances.iter().enumerate() {
-            let name = format!("{}/{}", subject.name, instance.name);
-            let outcome = match session.run(subject, instance, number) {
-                Ok(found) if found.is_empty() => Ok(()),
-                Ok(found) => Err(found.iter().map(|d| format!("  {d}")).collect::<Vec<_>>().join("\n")),
-                Err(error) => Err(format!("  {error:#}")),
-            };
-            match (&outcome, &instance.case.not_yet) {
-                (Err(_), Some(why)) => {
-                    tally.skip(&format!("{}/{}/{}", subject.name, instance.file, instance.case.name), why);
+/// Both subjects at once: each spends half of its time waiting for the other side.
+fn run_all(instances: &[Instance], tally: &Mutex<Tally>) -> Result<()> {
+    let first = Session::start()?;
+    let second = first.beside()?;
+    let shim = Subject::shim(&first.api, &first.subfolder("shim")?).context("multus-shim")?;
+    let thin = Subject::thin(&second.api, &second.subfolder("thin")?).context("multus")?;
+    std::thread::scope(|scope| {
+        for (session, subject) in [(&first, &shim), (&second, &thin)] {
+            scope.spawn(move || {
+                for (number, instance) in instances.iter().enumerate() {
+                    let outcome = run_one(session, subject, instance, number);
+                    locked(tally).judge(subject, instance, outcome);
                 }
-                (Ok(()), Some(_)) => {
-                    println!("{name}: holds now; take `not-yet` away");
-                    tally.count(&name, outcome);
-                }
-                _ => tally.count(&name, outcome),
-            }
+            });
         }
-    }
+    });
     Ok(())
+}
+
+fn run_one(session: &Session, subject: &Subject, instance: &Instance, number: usize) -> Result<(), String> {
+    match session.run(subject, instance, number) {
+        Ok(found) if found.is_empty() => Ok(()),
+        Ok(found) => Err(found.iter().map(|d| format!("  {d}")).collect::<Vec<_>>().join("\n")),
+        Err(error) => Err(format!("  {error:#}")),
+    }
+}
+
+/// A panic of the other thread fails the run by itself.
+fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Default)]
@@ -89,6 +98,20 @@ struct Tally {
 }
 
 impl Tally {
+    fn judge(&mut self, subject: &Subject, instance: &Instance, outcome: Result<(), String>) {
+        let name = format!("{}/{}", subject.name, instance.name);
+        match (&outcome, &instance.case.not_yet) {
+            (Err(_), Some(why)) => {
+                self.skip(&format!("{}/{}/{}", subject.name, instance.file, instance.case.name), why);
+            }
+            (Ok(()), Some(_)) => {
+                println!("{name}: holds now; take `not-yet` away");
+                self.count(&name, outcome);
+            }
+            _ => self.count(&name, outcome),
+        }
+    }
+
     fn count(&mut self, name: &str, outcome: Result<(), String>) {
         match outcome {
             Ok(()) => {

@@ -18,6 +18,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::random::{Random, number};
+
 /// Cases without `FUZZ_SECONDS`: about a second for a parser.
 const CASES: u64 = 5000;
 /// Most mutations on one case.
@@ -73,7 +75,6 @@ const TOKENS: [&str; 36] = [
 /// # Errors
 /// The case that failed and the file that holds its input; or a corpus that cannot be read or is empty.
 pub fn run(corpus: &Path, target: impl Fn(&[u8])) -> Result<()> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let end = number("FUZZ_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
     run_until(corpus, number("FUZZ_SEED").unwrap_or(1), end, target)
 }
@@ -125,34 +126,6 @@ fn attempt(corpus: &Path, what: &str, input: &[u8], target: &impl Fn(&[u8])) -> 
     fs::write(&file, input).with_context(|| file.display().to_string())?;
     let (file, corpus) = (file.display(), corpus.display());
     bail!("{what} {why}; its input is {file}: copy it to {corpus} once it is understood")
-}
-
-/// A small generator of numbers (splitmix64): what it yields is the same on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`; 0 for a bound of 0.
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % (bound.max(1) as u64)).unwrap_or_default()
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
-        from.get(self.below(from.len()))
-    }
-
-    /// A range of `length` items, at most `most` long.
-    fn range(&mut self, length: usize, most: usize) -> std::ops::Range<usize> {
-        let start = self.below(length + 1);
-        start..(start + self.below(most + 1)).min(length)
-    }
 }
 
 fn mutate(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {

@@ -9,7 +9,7 @@ pub mod api;
 pub mod apiserver;
 pub mod fuzz;
 pub mod netns;
-
+pub mod random;
 pub mod strace;
 
 use std::{

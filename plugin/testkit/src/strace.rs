@@ -3,15 +3,11 @@
 //! A point is `(name, n)`. All points of a program are found by one run without faults. The gate tries a sample of
 //! them, whose seed is printed and can be given back as `FAULT_SEED`; `FAULT_POINTS=all` tries every one.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    process::Command,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
+
+use crate::random::Random;
 
 /// Calls that change a file system, or bring a change to the disk.
 const WRITING: [&str; 18] = [
@@ -127,9 +123,8 @@ pub fn sample(mut points: Vec<Point>, most: usize) -> Vec<Point> {
         println!("fault points: all {all}");
         return points;
     }
-    let seed = seed();
-    println!("fault points: {} of {all}, FAULT_SEED={seed}", most.min(all));
-    let mut random = Random(seed);
+    println!("fault points: {} of {all}", most.min(all));
+    let mut random = Random::seeded("FAULT_SEED");
     // Calls that write are where files could break: each stands for many of the others.
     let mut chosen = Vec::new();
     while chosen.len() < most && !points.is_empty() {
@@ -140,25 +135,4 @@ pub fn sample(mut points: Vec<Point>, most: usize) -> Vec<Point> {
         }
     }
     chosen
-}
-
-/// `FAULT_SEED`, else one of this moment.
-pub fn seed() -> u64 {
-    let given = std::env::var("FAULT_SEED").ok().and_then(|text| text.parse().ok());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    given.unwrap_or(now.as_nanos() as u64 % 1_000_000)
-}
-
-/// Numbers that look random and can be had again (splitmix64).
-#[derive(Debug, Clone)]
-pub struct Random(pub u64);
-
-impl Random {
-    /// A number below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % end.max(1) as u64) as usize
-    }
 }

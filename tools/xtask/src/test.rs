@@ -22,12 +22,14 @@ const NODES: &str = "2";
 /// Pinned, so that a new release of it cannot turn the gate red.
 const CARGO_DENY: &str = "0.20.2";
 
-/// What compiling needs beyond rustup. What the cluster and the image need is installed by them.
+/// What compiling and tests need beyond rustup. What the cluster and the image need is installed by them.
 const PACKAGES: &[debian::Need] = &[
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
     ("cc", "gcc"),
     ("git", "git"),
     ("/usr/include/stdio.h", "libc6-dev"),
+    ("strace", "strace"),
+    ("valgrind", "valgrind"),
 ];
 
 /// Longest wait for the advisory database.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::{
@@ -12,6 +12,7 @@ use e2e::{
     objects::{NETWORKS, Namespace},
 };
 use serde_json::json;
+use testkit::random::{Random, number};
 
 use crate::cilium::{Behaviour, CONTROL, Cilium};
 
@@ -22,31 +23,7 @@ const STATIC: &str = "/etc/kubernetes/manifests/reboot-static.json";
 
 /// How often the node is rebooted; the soak sets more.
 fn rounds() -> usize {
-    std::env::var("E2E_REBOOTS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
-}
-
-/// Numbers that a seed gives again (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let given = std::env::var("E2E_SEED").ok().and_then(|text| text.parse().ok());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs() % 1_000_000);
-        let seed = given.unwrap_or(now);
-        println!("E2E_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % end as u64).unwrap_or(0)
-    }
-
-    fn chance(&mut self) -> bool {
-        self.below(2) == 0
-    }
+    number("E2E_REBOOTS").map_or(5, |given| given as usize)
 }
 
 fn pod_template() -> serde_json::Value {
@@ -131,13 +108,15 @@ struct Round {
 }
 
 impl Round {
-    fn draw(random: &mut Random) -> Self {
-        let folder = random.below(3) != 0;
+    /// Every third has the primary beside us; of the others those with odd numbers are exclusive. The rest is
+    /// drawn.
+    fn draw(number: usize, random: &mut Random) -> Self {
+        let folder = !number.is_multiple_of(3);
         let behaviour = Behaviour {
             late: random.below(8),
             file: if folder { "cilium/05-cilium.conflist" } else { "05-cilium.conflist" },
             // In exclusive mode and beside us it would take our config, which is the test of another place.
-            exclusive: folder && random.chance(),
+            exclusive: folder && !number.is_multiple_of(2),
         };
         let mut killed = Vec::new();
         for component in ["containerd", "kubelet"] {
@@ -231,7 +210,7 @@ fn after_every_reboot_each_pod_has_its_networks_and_none_is_stuck() {
     let space = Namespace::new(cluster, SPACE).unwrap();
     space.bridge("a", 71).unwrap();
     space.bridge("b", 72).unwrap();
-    let mut random = Random::new();
+    let mut random = Random::seeded("E2E_SEED");
     let first = Behaviour { late: 0, file: "cilium/05-cilium.conflist", exclusive: false };
     let cilium = Cilium::install(cluster, &first).unwrap();
     let mut file = first.file;
@@ -239,7 +218,7 @@ fn after_every_reboot_each_pod_has_its_networks_and_none_is_stuck() {
     create_workloads(cluster).unwrap();
     eventually(Duration::from_secs(120), || whole(cluster)).unwrap();
     for number in 1..=rounds() {
-        let round = Round::draw(&mut random);
+        let round = Round::draw(number, &mut random);
         println!("reboot {number}: {}", round.told());
         if round.behaviour.file != file {
             move_primary(cluster, &cilium, &round.behaviour, file).unwrap();

@@ -3,7 +3,7 @@
 
 mod disturb;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use e2e::{
@@ -14,6 +14,7 @@ use e2e::{
     sight::runs,
 };
 use serde_json::json;
+use testkit::random::{Random, number};
 
 use disturb::{DISTURBANCES, Other};
 
@@ -30,28 +31,6 @@ const FORMS: &[Option<&str>] = &[
     Some(r#"[{"name":"a","interface":"data1"},{"name":"b"}]"#),
 ];
 
-/// Numbers that follow from a seed (splitmix64), so that a run can be repeated.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % limit as u64).unwrap()
-    }
-
-    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len())]
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
-}
-
 #[test]
 fn whatever_breaks_no_pod_runs_without_its_networks_and_none_leaves_a_trace() {
     let cluster = Cluster::ready().unwrap();
@@ -60,11 +39,9 @@ fn whatever_breaks_no_pod_runs_without_its_networks_and_none_leaves_a_trace() {
         testkit::skip("there is one node only; start the cluster with: cargo xtask cluster up --nodes 2");
         return;
     }
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let seed = number("E2E_SEED").unwrap_or_else(now);
     let rounds = number("E2E_ROUNDS").unwrap_or(ROUNDS);
-    println!("{rounds} rounds; repeat this run with E2E_SEED={seed}");
-    let mut dice = Dice(seed);
+    println!("{rounds} rounds");
+    let mut dice = Random::seeded("E2E_SEED");
     let space = Namespace::new(cluster, "soak").unwrap();
     space.bridge("a", 81).unwrap();
     space.bridge("b", 82).unwrap();
@@ -80,8 +57,8 @@ fn whatever_breaks_no_pod_runs_without_its_networks_and_none_leaves_a_trace() {
                     space.kubectl(&["delete", "pod", &gone, "--wait=false"]).unwrap();
                     deleted += 1;
                 } else {
-                    let mut pod = pod(&format!("pod-{created}"), *dice.one(FORMS));
-                    pod["spec"]["nodeName"] = json!(dice.one(&nodes));
+                    let mut pod = pod(&format!("pod-{created}"), *dice.pick(FORMS).unwrap());
+                    pod["spec"]["nodeName"] = json!(dice.pick(&nodes).unwrap());
                     space.create(&[pod]).unwrap();
                     alive.push(format!("pod-{created}"));
                     created += 1;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use testkit::strace::{Random, seed};
+use testkit::random::Random;
 
 use crate::node::{Node, primary};
 
@@ -52,9 +52,7 @@ fn a_sample_of_a_runtime_is_taken_only_when_it_is_named() {
 /// Configs come in any order while a node boots: pods must never get the network of another one.
 #[test]
 fn in_every_order_of_arrival_only_the_wanted_network_is_ever_named() {
-    let seed = seed();
-    println!("FAULT_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::seeded("FAULT_SEED");
     let wanted = primary("pods");
     for round in 0..8 {
         let mut files = vec![("20-net.conflist", wanted.as_str())];

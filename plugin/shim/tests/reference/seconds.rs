@@ -165,7 +165,7 @@ fn macvlan_and_dhcp() {
     let leases = host.folder().join("leases");
     std::fs::write(&leases, "").unwrap();
     let text = format!(
-        "interface up0\nstart 10.9.0.100\nend 10.9.0.200\noption subnet 255.255.255.0\nlease_file {0}\npidfile {0}.pid\n",
+        "interface up0\nstart 10.9.0.100\nend 10.9.0.199\noption subnet 255.255.255.0\nlease_file {0}\npidfile {0}.pid\n",
         leases.display()
     );
     std::fs::write(&conf, text).unwrap();

@@ -1,6 +1,10 @@
 //! A daemon that lies, and users who err: nothing that was not asked for is attached, nothing crashes.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
 
 use serde_json::{Value, json};
 
@@ -218,4 +222,29 @@ fn a_type_outside_allowed_plugins_does_not_run() {
     host.honest_daemon(&[("demo/a", nad)]);
     let (_, line) = host.call("ADD", Some("a")).failure();
     assert!(line.starts_with("PLUGIN_REFUSED") && line.contains("third"), "an IPAM plugin runs too: {line}");
+}
+
+/// Whoever may write the folder of the socket, but is not root, could answer in the daemon's place.
+#[test]
+fn a_socket_that_is_not_served_by_root_is_not_believed() {
+    const SERVE: &str = "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0) or die; bind(S, sockaddr_un($ARGV[0])) or die; \
+        $> = 65534; listen(S, 5) or die; $| = 1; print \"up\\n\"; sleep 600";
+    let host = Host::new();
+    let folder = host.root("run/daemon");
+    fs::create_dir_all(&folder).unwrap();
+    let mut other = Command::new("perl")
+        .args(["-e", SERVE])
+        .arg(folder.join("multus.sock"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("perl, which every Debian has");
+    let mut up = String::new();
+    BufReader::new(other.stdout.take().unwrap()).read_line(&mut up).unwrap();
+    let outcome = host.call("ADD", Some("a"));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let (_, line) = outcome.failure();
+    assert!(line.starts_with("DAEMON_UNTRUSTED") && line.contains("uid 65534"), "{line}");
+    assert_eq!(host.calls(), Vec::<String>::new(), "a delegate ran");
+    host.assert_nothing_left();
 }

@@ -5,11 +5,13 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{BINARY, Machine, Random, await_that, example, hosts, plugins, unable};
+use testkit::random::{Random, number};
+
+use crate::support::{BINARY, Machine, await_that, example, hosts, plugins, unable};
 
 /// Kills of one run of the test; `TRY_KILLS` asks for more.
 fn kills() -> u64 {
-    std::env::var("TRY_KILLS").ok().and_then(|number| number.parse().ok()).unwrap_or(12)
+    number("TRY_KILLS").unwrap_or(12)
 }
 
 #[test]
@@ -18,7 +20,7 @@ fn a_killed_run_on_a_throw_away_host_leaves_nothing() {
         return;
     }
     let before = Machine::now();
-    let mut random = Random::seeded();
+    let mut random = Random::seeded("TRY_SEED");
     for round in 0..kills() {
         let mut child = Command::new(BINARY)
             .args([&example("bridge.yaml"), &example("macvlan.yaml"), "--pods", "2"])
@@ -26,7 +28,7 @@ fn a_killed_run_on_a_throw_away_host_leaves_nothing() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_micros(random.below(900_000)));
+        std::thread::sleep(Duration::from_micros(random.below(900_000) as u64));
         // It may have ended by itself.
         child.kill().unwrap();
         child.wait().unwrap();

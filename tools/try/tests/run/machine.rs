@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{BINARY, Random, await_that, example, plugins, unable};
+use testkit::random::{Random, number};
+
+use crate::support::{BINARY, await_that, example, plugins, unable};
 
 /// The machine; it ends with its process.
 struct Spoiled {
@@ -118,19 +120,19 @@ fn a_bridge_and_addresses_that_were_there_before_stay() {
 #[test]
 fn what_a_killed_run_on_the_machine_leaves_is_removed_by_clean_or_by_the_next_run() {
     let Some(plugins) = plugin_dir() else { return };
-    let kills: u64 = std::env::var("TRY_KILLS").ok().and_then(|number| number.parse().ok()).unwrap_or(12);
+    let kills = number("TRY_KILLS").unwrap_or(12);
     let machine = Spoiled::new();
     let before = machine.state();
     let processes = machine.processes();
     let dir = plugins.display().to_string();
     let args =
         ["--host", "--plugin-dir", &dir, &example("bridge.yaml"), &example("macvlan.yaml"), "--pods", "2"];
-    let mut random = Random::seeded();
+    let mut random = Random::seeded("TRY_SEED");
     let mut left = 0;
     for round in 0..kills {
         let mut child =
             machine.command(BINARY).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(random.below(900_000)));
+        std::thread::sleep(Duration::from_micros(random.below(900_000) as u64));
         child.kill().unwrap();
         child.wait().unwrap();
         await_that("the end of a killed run", || machine.processes() == processes);

@@ -150,21 +150,3 @@ pub(crate) fn await_that(what: &str, condition: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
-
-/// A small generator of numbers, the same on every machine.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound.max(1)
-    }
-
-    /// The seed of `TRY_SEED`, else 1.
-    pub(crate) fn seeded() -> Self {
-        Self(std::env::var("TRY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1))
-    }
-}
