@@ -32,6 +32,9 @@ const PACKAGES: &[debian::Need] = &[
     ("valgrind", "valgrind"),
 ];
 
+/// Tests of one program that run at once.
+const TEST_THREADS: &str = "4";
+
 /// Longest wait for the advisory database.
 const ADVISORY_SECONDS: &str = "60";
 
@@ -68,7 +71,8 @@ pub(crate) fn run() -> Result<ExitCode> {
 fn without_cluster() -> Command {
     let mut tests = cargo(["test", "--workspace", "--no-fail-fast"]);
     tests.args(ON_CLUSTER.iter().flat_map(|package| ["--exclude", package]));
-    tests.args(["--", "--nocapture"]);
+    // Most of them wait most of the time: for a process, a server, a second look.
+    tests.env("RUST_TEST_THREADS", TEST_THREADS).args(["--", "--nocapture"]);
     tests
 }
 
