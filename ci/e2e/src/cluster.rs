@@ -96,7 +96,8 @@ impl Cluster {
     /// # Errors
     /// kubectl's own words.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
-        self.run(self.cache.join("bin/kubectl"), args)
+        let output = self.kubectl_command(args).output().context("kubectl")?;
+        succeeded(&format!("kubectl {}", args.join(" ")), output)
     }
 
     /// What kubectl prints as JSON.
@@ -113,7 +114,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::kubectl`].
     pub fn apply(&self, object: &Value) -> Result<()> {
-        let mut command = self.command(self.cache.join("bin/kubectl"), &["apply", "-f", "-"]);
+        let mut command = self.kubectl_command(&["apply", "-f", "-"]);
         let mut child = command.stdin(Stdio::piped()).spawn()?;
         std::io::Write::write_all(
             &mut child.stdin.take().context("kubectl has no stdin")?,
@@ -183,6 +184,11 @@ impl Cluster {
     /// When it fails; with what it printed.
     pub fn xtask(&self, args: &[&str]) -> Result<String> {
         self.run(self.xtask.clone(), args)
+    }
+
+    /// kubectl, not yet started, for those who read it while it runs.
+    pub fn kubectl_command(&self, args: &[&str]) -> Command {
+        self.command(self.cache.join("bin/kubectl"), args)
     }
 
     fn command(&self, program: PathBuf, args: &[&str]) -> Command {

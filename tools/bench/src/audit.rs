@@ -12,23 +12,25 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{stats::median, subject::Kind, world::Pod};
+use crate::{serial::Load, stats::median, subject::Kind, world::Pod};
 
 /// How long nothing may be logged until all is said to be logged: events and the status of plain pods come later.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// When the ADD of a pod ran.
+/// When the ADD of a pod ran, and right after it the DEL.
 #[derive(Debug, Clone)]
 pub(crate) struct Window {
     pod: String,
     begin: f64,
-    end: f64,
+    added: f64,
+    deleted: f64,
 }
 
 impl Window {
-    pub(crate) fn new(pod: &Pod, begin: SystemTime, end: SystemTime) -> Self {
+    pub(crate) fn new(pod: &Pod, [begin, added, deleted]: [SystemTime; 3]) -> Self {
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        Self { pod: pod.name.clone(), begin: seconds(begin), end: seconds(end) }
+        let [begin, added, deleted] = [begin, added, deleted].map(seconds);
+        Self { pod: pod.name.clone(), begin, added, deleted }
     }
 }
 
@@ -36,9 +38,11 @@ impl Window {
 #[derive(Debug, Serialize)]
 pub(crate) struct Requests {
     pub(crate) subject: Kind,
-    pub(crate) networks: usize,
+    pub(crate) load: Load,
     /// Requests per pod that its ADD waits for: all but events, received while it ran.
     pub(crate) awaited: f64,
+    /// The same of its DEL.
+    pub(crate) awaited_by_del: f64,
     /// Requests per pod of every kind, before or after the end of the ADD, as `VERB RESOURCE`.
     pub(crate) all: BTreeMap<String, f64>,
     /// The API server's own time for one write of the status, in microseconds, the median.
@@ -70,7 +74,7 @@ pub(crate) fn settle(log: &Path) -> Result<()> {
 }
 
 /// Counts what concerns the pods of these windows.
-pub(crate) fn count(log: &Path, subject: Kind, networks: usize, windows: &[Window]) -> Result<Requests> {
+pub(crate) fn count(log: &Path, subject: Kind, load: Load, windows: &[Window]) -> Result<Requests> {
     let text = fs::read_to_string(log).context("the audit log")?;
     let mine: Vec<Entry> = text.lines().filter_map(|line| read(line, subject.namespace())).collect();
     let pods: HashMap<&str, &Window> = windows.iter().map(|window| (window.pod.as_str(), window)).collect();
@@ -79,13 +83,19 @@ pub(crate) fn count(log: &Path, subject: Kind, networks: usize, windows: &[Windo
         let pod = entry.name.split('.').next().unwrap_or_default();
         pods.contains_key(pod)
     };
-    let inside = |entry: &Entry| {
-        windows.iter().any(|window| window.begin <= entry.received && entry.received <= window.end)
+    let inside = |entry: &Entry, part: fn(&Window) -> (f64, f64)| {
+        !entry.event
+            && windows.iter().map(part).any(|(from, to)| from <= entry.received && entry.received <= to)
     };
-    let (mut awaited, mut all, mut writes) = (0_usize, BTreeMap::<String, usize>::new(), Vec::new());
+    let (mut awaited, mut awaited_by_del) = (0_usize, 0_usize);
+    let (mut all, mut writes) = (BTreeMap::<String, usize>::new(), Vec::new());
     for entry in &mine {
-        let waited = !entry.event && inside(entry);
-        if !waited && !of_pod(entry) {
+        let waited = inside(entry, |window| (window.begin, window.added));
+        // The status of a plain pod is written after its ADD, and may come while it is deleted.
+        let waited_by_del =
+            load.networks > 0 && !waited && inside(entry, |window| (window.added, window.deleted));
+        awaited_by_del += usize::from(waited_by_del);
+        if !waited && !waited_by_del && !of_pod(entry) {
             continue;
         }
         awaited += usize::from(waited);
@@ -97,8 +107,9 @@ pub(crate) fn count(log: &Path, subject: Kind, networks: usize, windows: &[Windo
     let per_pod = |count: usize| count as f64 / windows.len().max(1) as f64;
     Ok(Requests {
         subject,
-        networks,
+        load,
         awaited: per_pod(awaited),
+        awaited_by_del: per_pod(awaited_by_del),
         all: all.into_iter().map(|(kind, count)| (kind, per_pod(count))).collect(),
         status_write: median(&writes),
     })

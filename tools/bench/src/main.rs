@@ -16,6 +16,7 @@ mod progress;
 mod report;
 mod scale;
 mod serial;
+mod starts;
 mod stats;
 mod subject;
 mod world;
@@ -29,14 +30,14 @@ use crate::{
     machine::Machine,
     progress::Progress,
     report::Report,
+    serial::Load,
+    starts::Starts,
     subject::{Kind, Programs, Subject},
-    world::World,
+    world::{FEW, REAL, World},
 };
 
 /// The config of the networks that pods ask for here.
 const NOOP: &str = r#"{"cniVersion":"1.0.0","name":"noop","type":"noop"}"#;
-/// Networks of a small cluster.
-const FEW: usize = 10;
 /// Networks of the clusters that daemons are measured in.
 const STEPS: [usize; 3] = [0, 2_000, 10_000];
 /// Pods of the largest.
@@ -55,6 +56,12 @@ struct Arguments {
     /// The delegate that does nothing.
     #[arg(long)]
     delegate: PathBuf,
+    /// Folder of the reference plugins.
+    #[arg(long)]
+    reference: PathBuf,
+    /// What `pod-start` of the crate e2e printed.
+    #[arg(long)]
+    starts: Option<PathBuf>,
     /// A program of the image; repeated.
     #[arg(long)]
     image: Vec<PathBuf>,
@@ -106,6 +113,7 @@ fn measure(arguments: &Arguments, machine: Machine) -> Result<Report> {
         shim: arguments.shim.clone(),
         daemon: arguments.daemon.clone(),
         delegate: arguments.delegate.clone(),
+        reference: arguments.reference.clone(),
         peer: arguments.peer.clone(),
     };
     let folder = tempfile::Builder::new().prefix("multus-bench-").tempdir()?;
@@ -118,13 +126,14 @@ fn measure(arguments: &Arguments, machine: Machine) -> Result<Report> {
 
     let rounds = if arguments.quick { 20 } else { 100 };
     let (mut serial, mut requests) = (Vec::new(), Vec::new());
-    for networks in [0, 1, 2, 8] {
-        let (scenario, windows) = serial::run(&world, &subjects, networks, rounds, &progress)?;
+    let noop = [0, 1, 2, 8].map(|networks| Load { networks, real: false });
+    for load in noop.into_iter().chain([Load { networks: 2, real: true }]) {
+        let (scenario, windows) = serial::run(&world, &subjects, load, rounds, &progress)?;
         serial.push(scenario);
         progress.begin("counting requests");
         audit::settle(&world.audit_log())?;
         for (kind, windows) in windows.iter().filter(|(kind, _)| *kind != Kind::Bare) {
-            requests.push(audit::count(&world.audit_log(), *kind, networks, windows)?);
+            requests.push(audit::count(&world.audit_log(), *kind, load, windows)?);
         }
     }
     let mut bursts = vec![burst::run(&world, &subjects, (60, 20), 3, &progress)?];
@@ -154,7 +163,8 @@ fn measure(arguments: &Arguments, machine: Machine) -> Result<Report> {
         ["multus-shim", "multus-daemon", "multus"].map(|name| folder.join(name)).iter().map(size).collect()
     };
     let peer_sizes = arguments.peer.as_ref().map(of_peer).transpose()?.unwrap_or_default();
-    Ok(Report { machine, serial, requests, bursts, parts, memory, scale, image, peer_sizes })
+    let starts = arguments.starts.as_deref().map(Starts::read).transpose()?;
+    Ok(Report { machine, starts, serial, requests, bursts, parts, memory, scale, image, peer_sizes })
 }
 
 /// Namespaces and the few networks that pods ask for.
@@ -162,7 +172,8 @@ fn furnish(world: &World, programs: &Programs) -> Result<()> {
     world.namespace("many")?;
     for kind in programs.kinds() {
         world.namespace(kind.namespace())?;
-        world.networks(kind.namespace(), "net", 0..FEW, NOOP)?;
+        world.networks(kind.namespace(), "net", 0..FEW, |_| NOOP.to_owned())?;
+        world.networks(kind.namespace(), REAL, 0..FEW, |number| world.real_config(number).to_string())?;
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub(crate) fn run(
     let with_daemon = |kind: &Kind| matches!(kind, Kind::Ours | Kind::PeerThick);
     for &networks in steps {
         progress.begin(&format!("daemons beside {networks} networks"));
-        world.networks("many", "net", there..networks, TYPICAL)?;
+        world.networks("many", "net", there..networks, |_| TYPICAL.to_owned())?;
         there = networks;
         for kind in programs.kinds().into_iter().filter(with_daemon) {
             let pods =

@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 
 use crate::{
     plot::{self, Bar},
-    report::{Report, megabytes, milliseconds, scenario_name, significant},
+    report::{Report, megabytes, milliseconds, significant},
+    serial::Load,
+    starts::Starts,
     stats::Stats,
     subject::Kind,
 };
@@ -38,12 +40,27 @@ fn plots(report: &Report) -> Vec<(String, String)> {
                 value: stats(row).median / 1000.0,
                 upper: Some(stats(row).p99 / 1000.0),
             };
-            let bars: Vec<Bar> = scenario.rows.iter().map(bar).collect();
-            let title = format!("{verb}, {}: median, line to p99", scenario_name(scenario.networks));
-            (format!("{}-{}", verb.to_lowercase(), scenario.networks), plot::bars(&title, "ms", &bars))
+            let bars: Vec<Bar<'_>> = scenario.rows.iter().map(bar).collect();
+            let title = format!("{verb}, {}: median, line to p99", scenario.load.title());
+            (format!("{}-{}", verb.to_lowercase(), scenario.load.name()), plot::bars(&title, "ms", &bars))
         };
         plots.push(of("ADD", |row| row.add));
         plots.push(of("DEL", |row| row.del));
+    }
+    if let Some(Starts(rows)) = &report.starts {
+        let bars: Vec<Bar<'_>> = rows
+            .iter()
+            .map(|row| Bar {
+                name: &row.case,
+                ours: row.case != "primary alone",
+                value: row.time.median / 1000.0,
+                upper: Some(row.time.p99 / 1000.0),
+            })
+            .collect();
+        plots.push((
+            "pod-start".to_owned(),
+            plot::bars("start of a pod on a cluster: median, line to p99", "ms", &bars),
+        ));
     }
     for burst in &report.bursts {
         let bar = |row: &crate::burst::Row| Bar {
@@ -52,7 +69,7 @@ fn plots(report: &Report) -> Vec<(String, String)> {
             value: row.per_second,
             upper: None,
         };
-        let bars: Vec<Bar> = burst.rows.iter().map(bar).collect();
+        let bars: Vec<Bar<'_>> = burst.rows.iter().map(bar).collect();
         let title = format!("{} pods with 2 networks, {} at once: ADD per second", burst.pods, burst.at_once);
         plots.push((format!("burst-{}", burst.pods), plot::bars(&title, "/s", &bars)));
     }
@@ -64,7 +81,8 @@ fn plots(report: &Report) -> Vec<(String, String)> {
             value: row.resident as f64 / 1000.0,
             upper: None,
         };
-        let bars: Vec<Bar> = report.memory.iter().filter(|row| row.networks == networks).map(bar).collect();
+        let bars: Vec<Bar<'_>> =
+            report.memory.iter().filter(|row| row.networks == networks).map(bar).collect();
         let title = format!("daemon's resident memory beside {networks} networks");
         plots.push((format!("memory-{networks}"), plot::bars(&title, "MB", &bars)));
     }
@@ -93,8 +111,8 @@ fn page(report: &Report, pictures: &[String]) -> String {
     page += &row(["---"; 7]);
     for scenario in &report.serial {
         for (position, one) in scenario.rows.iter().enumerate() {
-            let name = if position == 0 { scenario_name(scenario.networks) } else { String::new() };
-            let calls = report.requests_of(one.subject, scenario.networks);
+            let name = if position == 0 { scenario.load.title() } else { String::new() };
+            let calls = report.requests_of(one.subject, scenario.load);
             page += &row([
                 name,
                 one.subject.title().to_owned(),
@@ -104,6 +122,17 @@ fn page(report: &Report, pictures: &[String]) -> String {
                 milliseconds(one.del.p99),
                 calls.map(|calls| significant(calls.awaited)).unwrap_or_default(),
             ]);
+        }
+    }
+    if let Some(Starts(rows)) = &report.starts {
+        page += "\n## A pod's whole start\n\n\
+             From the moment that the pod is known to the API server until it says that its container runs, on a real\n\
+             cluster with kubelet and containerd: milliseconds. The primary network and the others are bridges.\n\n";
+        page += &row(["", "p50", "p99", "starts"]);
+        page += &row(["---"; 4]);
+        for one in rows {
+            let [median, p99] = [one.time.median, one.time.p99].map(|time| format!("{:.0}", time / 1000.0));
+            page += &row([one.case.clone(), median, p99, one.time.count.to_string()]);
         }
     }
     page += "\n## Many at once\n\nPods with two networks. An ADD that failed was called again.\n\n";
@@ -169,15 +198,16 @@ fn requests(report: &Report) -> String {
         "\n## Requests to the API server, per pod\n\n\
          From its audit log. Events are sent after the answer to the runtime, and so is the status of a plain pod.\n\n",
     );
-    text += &row(["", "", "awaited", "all"]);
-    text += &row(["---"; 4]);
+    text += &row(["", "", "during ADD", "during DEL", "all"]);
+    text += &row(["---"; 5]);
     for one in &report.requests {
         let each = |(kind, count): (&String, &f64)| format!("{} {kind}", significant(*count));
         let all: Vec<String> = one.all.iter().map(each).collect();
         text += &row([
-            scenario_name(one.networks),
+            one.load.title(),
             one.subject.title().to_owned(),
             significant(one.awaited),
+            significant(one.awaited_by_del),
             all.join(", "),
         ]);
     }
@@ -187,7 +217,9 @@ fn requests(report: &Report) -> String {
 /// What the time of an ADD with two networks is made of, each part measured alone.
 fn limit(report: &Report) -> String {
     let parts = &report.parts;
-    let (Some(scenario), Some(calls)) = (report.scenario(2), report.requests_of(Kind::Ours, 2)) else {
+    let (Some(scenario), Some(calls)) =
+        (report.scenario(2), report.requests_of(Kind::Ours, Load { networks: 2, real: false }))
+    else {
         return String::new();
     };
     let (Some(ours), Some(bare)) = (scenario.row(Kind::Ours), scenario.row(Kind::Bare)) else {

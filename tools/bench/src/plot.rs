@@ -1,8 +1,8 @@
 //! A bar for each subject, as an SVG that reads in light and in dark.
 
 /// One bar: its name, its value, and a value that a thin line ends at.
-pub(crate) struct Bar {
-    pub(crate) name: &'static str,
+pub(crate) struct Bar<'a> {
+    pub(crate) name: &'a str,
     pub(crate) ours: bool,
     pub(crate) value: f64,
     pub(crate) upper: Option<f64>,
@@ -15,7 +15,7 @@ const ROW: f64 = 26.0;
 const TOP: f64 = 34.0;
 
 /// Bars from zero, the longest as wide as there is room.
-pub(crate) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
+pub(crate) fn bars(title: &str, unit: &str, bars: &[Bar<'_>]) -> String {
     let height = TOP + ROW * bars.len() as f64 + 6.0;
     let longest = bars.iter().map(|bar| bar.upper.unwrap_or(bar.value)).fold(f64::MIN_POSITIVE, f64::max);
     let scale = (WIDTH - LEFT - RIGHT) / longest;

@@ -3,14 +3,24 @@
 use serde::Serialize;
 
 use crate::{
-    audit::Requests, burst::Burst, machine::Machine, memory, memory::growth, parts::Parts, scale::Scale,
-    serial::Scenario, subject::Kind,
+    audit::Requests,
+    burst::Burst,
+    machine::Machine,
+    memory,
+    memory::growth,
+    parts::Parts,
+    scale::Scale,
+    serial::{Load, Scenario},
+    starts::Starts,
+    subject::Kind,
 };
 
 /// A run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
+    /// Absent in a quick run.
+    pub(crate) starts: Option<Starts>,
     pub(crate) serial: Vec<Scenario>,
     pub(crate) requests: Vec<Requests>,
     pub(crate) bursts: Vec<Burst>,
@@ -35,11 +45,11 @@ pub(crate) struct Budget {
 impl Report {
     /// The scenario with so many networks.
     pub(crate) fn scenario(&self, networks: usize) -> Option<&Scenario> {
-        self.serial.iter().find(|scenario| scenario.networks == networks)
+        self.serial.iter().find(|scenario| scenario.load == Load { networks, real: false })
     }
 
-    pub(crate) fn requests_of(&self, subject: Kind, networks: usize) -> Option<&Requests> {
-        self.requests.iter().find(|row| row.subject == subject && row.networks == networks)
+    pub(crate) fn requests_of(&self, subject: Kind, load: Load) -> Option<&Requests> {
+        self.requests.iter().find(|row| row.subject == subject && row.load == load)
     }
 
     fn resident(&self, subject: Kind, networks: usize) -> Option<f64> {
@@ -51,7 +61,7 @@ impl Report {
     pub(crate) fn budgets(&self) -> Vec<Budget> {
         let ours = |networks| self.scenario(networks)?.above(Kind::Ours);
         let peer = |networks| self.scenario(networks)?.above(Kind::PeerThick);
-        let calls = |networks| self.requests_of(Kind::Ours, networks);
+        let calls = |networks| self.requests_of(Kind::Ours, Load { networks, real: false });
         let rate = |kind| Some(self.bursts.first()?.row(kind)?.per_second);
         let share = |ours: Option<f64>, peer: Option<f64>| Some(ours? / peer?);
         let at_most = |promise, limit: f64, unit: &str, measured: Option<f64>| {
@@ -99,6 +109,12 @@ impl Report {
                 10.0,
                 share(ours(2).map(|above| above.1), peer(2).map(|above| above.1)),
             ),
+            at_most(
+                "two networks, DEL: API requests meanwhile",
+                0.0,
+                "",
+                calls(2).map(|calls| calls.awaited_by_del),
+            ),
             burst,
             of_peer(
                 "daemon's resident memory beside 2,000 networks, of Go Multus thick",
@@ -132,8 +148,8 @@ impl Report {
         line(["", "", "ADD ms", "p99", "DEL ms", "API requests"]);
         for scenario in &self.serial {
             for row in &scenario.rows {
-                let name = scenario_name(scenario.networks);
-                let calls = self.requests_of(row.subject, scenario.networks);
+                let name = scenario.load.title();
+                let calls = self.requests_of(row.subject, scenario.load);
                 line([
                     &name,
                     row.subject.title(),
@@ -142,6 +158,14 @@ impl Report {
                     &milliseconds(row.del.median),
                     &calls.map(|calls| significant(calls.awaited)).unwrap_or_default(),
                 ]);
+            }
+        }
+        if let Some(Starts(rows)) = &self.starts {
+            line(["", "", "start ms", "p99", "", ""]);
+            for row in rows {
+                let [median, p99] =
+                    [row.time.median, row.time.p99].map(|time| format!("{:.0}", time / 1000.0));
+                line(["pod on a cluster", &row.case, &median, &p99, "", ""]);
             }
         }
         line(["", "", "ADD/s", "peak MB", "failed", ""]);
@@ -174,15 +198,6 @@ impl Report {
             text += &format!("{word} {:<72} {:<17} {}\n", budget.promise, budget.limit, budget.measured);
         }
         text
-    }
-}
-
-/// Of a scenario of single calls.
-pub(crate) fn scenario_name(networks: usize) -> String {
-    match networks {
-        0 => "plain pod".to_owned(),
-        1 => "pod with 1 network".to_owned(),
-        more => format!("pod with {more} networks"),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     progress::Progress,
     stats::Stats,
     subject::{Kind, Subject},
-    world::{NODE, Pod, World},
+    world::{NODE, Pod, REAL, World},
 };
 
 /// Calls that warm caches and are not counted.
@@ -26,10 +26,40 @@ pub(crate) struct Row {
     pub(crate) del: Stats,
 }
 
+/// What the pods of a scenario ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Load {
+    pub(crate) networks: usize,
+    /// Real macvlan with host-local, in place of the delegate that does nothing.
+    pub(crate) real: bool,
+}
+
+impl Load {
+    /// For people.
+    pub(crate) fn title(self) -> String {
+        let real = if self.real { "macvlan " } else { "" };
+        match self.networks {
+            0 => "plain pod".to_owned(),
+            1 => format!("pod with 1 {real}network"),
+            more => format!("pod with {more} {real}networks"),
+        }
+    }
+
+    /// For names of objects and files.
+    pub(crate) fn name(self) -> String {
+        format!("{}{}", if self.real { "real" } else { "" }, self.networks)
+    }
+
+    fn network_names(self) -> Vec<String> {
+        let prefix = if self.real { REAL } else { "net" };
+        (0..self.networks).map(|number| format!("{prefix}-{number}")).collect()
+    }
+}
+
 /// Pods with so many networks.
 #[derive(Debug, Serialize)]
 pub(crate) struct Scenario {
-    pub(crate) networks: usize,
+    pub(crate) load: Load,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -49,23 +79,29 @@ impl Scenario {
 pub(crate) type Outcome = (Scenario, Vec<(Kind, Vec<Window>)>);
 
 /// The names of the first networks of a namespace.
-pub(crate) fn network_names(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("net-{number}")).collect()
+pub(crate) fn network_names(networks: usize) -> Vec<String> {
+    Load { networks, real: false }.network_names()
 }
 
 /// Runs so many rounds.
 pub(crate) fn run(
     world: &World,
     subjects: &[Subject],
-    networks: usize,
+    load: Load,
     rounds: usize,
     progress: &Progress,
 ) -> Result<Outcome> {
-    let title = format!("pod with {networks} networks");
+    let title = load.title();
     progress.begin(&title);
-    let names = network_names(networks);
+    let names = load.network_names();
     let make = |subject: &Subject| {
-        world.pods(subject.kind.namespace(), &format!("serial{networks}"), WARM_UP + rounds, NODE, &names)
+        world.pods(
+            subject.kind.namespace(),
+            &format!("serial{}", load.name()),
+            WARM_UP + rounds,
+            NODE,
+            &names,
+        )
     };
     let pods: Vec<Vec<Pod>> = subjects.iter().map(make).collect::<Result<_>>()?;
     let mut times = vec![(Vec::new(), Vec::new()); subjects.len()];
@@ -81,8 +117,9 @@ pub(crate) fn run(
             };
             let begin = SystemTime::now();
             let add = call::run(&subject.calls("ADD", pod), &subject.log)?;
-            let window = Window::new(pod, begin, SystemTime::now());
+            let added = SystemTime::now();
             let del = call::run(&subject.calls("DEL", pod), &subject.log)?;
+            let window = Window::new(pod, [begin, added, SystemTime::now()]);
             if round >= WARM_UP
                 && let (Some(times), Some(windows)) = (times.get_mut(place), windows.get_mut(place))
             {
@@ -100,5 +137,5 @@ pub(crate) fn run(
     };
     let rows = subjects.iter().zip(&times).map(row).collect();
     let windows = subjects.iter().map(|subject| subject.kind).zip(windows).collect();
-    Ok((Scenario { networks, rows }, windows))
+    Ok((Scenario { load, rows }, windows))
 }

@@ -1,6 +1,7 @@
 //! What is compared: the delegates alone, this project's plugin, and Go Multus where its binaries are given.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     call::Call,
-    world::{NETWORKS, NODE, Pod, World},
+    world::{FEW, NETWORKS, NODE, Pod, REAL, World},
 };
 
 /// Version of every config.
@@ -65,6 +66,8 @@ pub(crate) struct Programs {
     pub(crate) shim: PathBuf,
     pub(crate) daemon: PathBuf,
     pub(crate) delegate: PathBuf,
+    /// Folder of the reference plugins.
+    pub(crate) reference: PathBuf,
     pub(crate) peer: Option<PathBuf>,
 }
 
@@ -99,6 +102,8 @@ pub(crate) struct Subject {
     keys: Value,
     bin: PathBuf,
     netns: PathBuf,
+    /// Networks with real plugins, which a runtime without us would have to know.
+    real: BTreeMap<String, Value>,
     /// Where its processes complain.
     pub(crate) log: PathBuf,
     /// Its daemon, if it has one.
@@ -118,6 +123,9 @@ impl Subject {
         let folder = world.subfolder(kind.namespace())?;
         let bin = world.subfolder("bin")?;
         place(&programs.delegate, &bin.join("noop"))?;
+        for name in ["macvlan", "host-local"] {
+            place(&programs.reference.join(name), &bin.join(name))?;
+        }
         let cni = folder.join("net.d");
         fs::create_dir_all(&cni)?;
         let primary = cni.join("10-primary.conflist");
@@ -129,6 +137,7 @@ impl Subject {
             keys: json!({}),
             bin,
             netns: world.netns.path().to_owned(),
+            real: (0..FEW).map(|number| (format!("{REAL}-{number}"), world.real_config(number))).collect(),
             log: folder.join("calls.log"),
             daemon: None,
         };
@@ -206,11 +215,13 @@ impl Subject {
         }
         let one = |(position, name): (usize, &str)| {
             let ifname = if position == 0 { "eth0".to_owned() } else { format!("net{position}") };
-            let mut config = json!({"cniVersion": VERSION, "name": name, "type": "noop"});
+            let noop = || json!({"cniVersion": VERSION, "name": name, "type": "noop"});
+            let mut config = self.real.get(name).cloned().unwrap_or_else(noop);
             if verb == "DEL" {
                 config["prevResult"] = self.result(&ifname);
             }
-            self.call(verb, pod, &ifname, config)
+            let binary = self.bin.join(config["type"].as_str().unwrap_or_default());
+            Call { binary, ..self.call(verb, pod, &ifname, config) }
         };
         let names = std::iter::once("cluster").chain(pod.networks.iter().map(String::as_str));
         let mut calls: Vec<Call> = names.enumerate().map(one).collect();

@@ -23,6 +23,12 @@ use serde_json::{Value, json};
 pub(crate) const NODE: &str = "node1";
 /// Annotation that asks for networks.
 pub(crate) const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+/// Networks of a small cluster, of each kind.
+pub(crate) const FEW: usize = 10;
+/// How names of networks with real plugins begin.
+pub(crate) const REAL: &str = "real";
+/// The link of this namespace that macvlan works on.
+const UPLINK: &str = "up0";
 /// Requests at a time while objects are made.
 const MAKERS: usize = 8;
 
@@ -33,9 +39,15 @@ pub(crate) fn isolate() -> Result<()> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("making mounts private")?;
     mount(Some("bench"), "/run", Some("tmpfs"), MsFlags::empty(), none).context("mounting /run")?;
-    let done = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("cannot run ip")?;
+    let uplink = ["link", "add", UPLINK, "type", "veth", "peer", "name", "other"];
+    let up = |name| ["link", "set", name, "up"];
+    [&up("lo")[..], &uplink, &up(UPLINK), &up("other")].into_iter().try_for_each(ip)
+}
+
+fn ip(words: &[&str]) -> Result<()> {
+    let done = Command::new("ip").args(words).status().context("cannot run ip")?;
     if !done.success() {
-        bail!("the loopback interface cannot be set up");
+        bail!("ip {} failed", words.join(" "));
     }
     Ok(())
 }
@@ -85,6 +97,13 @@ impl World {
         Ok(Self { api, folder: folder.to_owned(), netns })
     }
 
+    /// The config of a network with real plugins: each has addresses of its own, noted in this world's folder.
+    pub(crate) fn real_config(&self, number: usize) -> Value {
+        json!({"cniVersion": "1.0.0", "name": format!("{REAL}-{number}"), "type": "macvlan", "master": UPLINK,
+            "ipam": {"type": "host-local", "dataDir": self.folder.join("addresses"),
+                "ranges": [[{"subnet": format!("10.98.{number}.0/24")}]]}})
+    }
+
     /// The requests that the API server answered.
     pub(crate) fn audit_log(&self) -> PathBuf {
         self.folder.join("api/audit.log")
@@ -102,18 +121,18 @@ impl World {
         self.api.create("/api/v1/namespaces", &object).map(drop)
     }
 
-    /// Networks `PREFIX-N` with these numbers.
+    /// Networks `PREFIX-N` with these numbers, and for each number a config.
     pub(crate) fn networks(
         &self,
         namespace: &str,
         prefix: &str,
         numbers: std::ops::Range<usize>,
-        config: &str,
+        config: impl Fn(usize) -> String + Sync,
     ) -> Result<()> {
         let path = format!("/apis/k8s.cni.cncf.io/v1/namespaces/{namespace}/network-attachment-definitions");
         let make = |number: usize| {
             let object = json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-                "metadata": {"name": format!("{prefix}-{number}")}, "spec": {"config": config}});
+                "metadata": {"name": format!("{prefix}-{number}")}, "spec": {"config": config(number)}});
             self.api.create(&path, &object)
         };
         many(numbers, make).map(drop)

@@ -1,8 +1,10 @@
 //! `cargo xtask bench`: builds what a node runs, as the image has it, and measures it with the crate `bench`.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::command::{cargo, succeed, xtask};
 use crate::{binaries, cluster, debian};
@@ -33,6 +35,8 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     debian::ensure(&[("ip", "iproute2"), ("openssl", "openssl"), ("setpriv", "util-linux")])?;
     succeed(&mut xtask(["cluster", "tools"]))?;
     let cache = cluster::cache()?;
+    // First, and its cluster has ended before anything else is measured.
+    let starts = if args.quick { None } else { Some(pod_starts(&repository)?) };
     let image = binaries::of_this_source(&repository, &cache, binaries::Arch::here()?)?;
     let delegate = binaries::program(&repository, &cache, DELEGATE)?;
     let json = match &args.json {
@@ -43,6 +47,10 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     bench.current_dir(&repository);
     bench.arg("--shim").arg(image.join("multus-shim")).arg("--daemon").arg(image.join("multus-daemon"));
     bench.arg("--delegate").arg(&delegate).arg("--json").arg(&json);
+    bench.arg("--reference").arg(cluster::Layout::new()?.bin.join("cni"));
+    if let Some(starts) = &starts {
+        bench.arg("--starts").arg(starts);
+    }
     for name in binaries::names() {
         bench.arg("--image").arg(image.join(name));
     }
@@ -56,4 +64,21 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
         bench.arg("--docs").arg(repository.join("docs"));
     }
     succeed(&mut bench)
+}
+
+/// Starts pods on a cluster of two nodes. Returns the file with the times.
+fn pod_starts(repository: &Path) -> Result<PathBuf> {
+    succeed(&mut xtask(["images"]))?;
+    succeed(&mut xtask(["cluster", "up", "--nodes", "2"]))?;
+    let measured = || -> Result<PathBuf> {
+        let mut starts = cargo(["run", "--quiet", "--package", "e2e", "--bin", "pod-start"]);
+        let output = starts.current_dir(repository).stderr(Stdio::inherit()).output()?;
+        ensure!(output.status.success(), "measuring pod starts failed");
+        let file = binaries::target_dir(repository)?.join("pod-starts.json");
+        fs::write(&file, output.stdout).with_context(|| file.display().to_string())?;
+        Ok(file)
+    };
+    let measured = measured();
+    succeed(&mut xtask(["cluster", "down"]))?;
+    measured
 }
