@@ -66,8 +66,8 @@ generic:   {cniconf: /etc/cni/net.d, cnibin: /opt/cni/bin}
 k3s:       {cniconf: /var/lib/rancher/k3s/agent/etc/cni/net.d, cnibin: /var/lib/rancher/k3s/data/cni}
 rke2:      {cniconf: /etc/cni/net.d, cnibin: /opt/cni/bin}
 talos:     {cniconf: /etc/cni/net.d, cnibin: /opt/cni/bin}
-microk8s:  {cniconf: /var/snap/microk8s/current/args/cni-network, cnibin: /var/snap/microk8s/current/opt/cni/bin}
-k0s:       {cniconf: /etc/cni/net.d, cnibin: /opt/cni/bin}
+microk8s:  {cniconf: /var/snap/microk8s/current/args/cni-network, cnibin: /var/snap/microk8s/current/opt/cni/bin, kubelet: /var/snap/microk8s/common/var/lib/kubelet}
+k0s:       {cniconf: /etc/cni/net.d, cnibin: /opt/cni/bin, kubelet: /var/lib/k0s/kubelet}
 openshift: {cniconf: /etc/kubernetes/cni/net.d, cnibin: /var/lib/cni/bin, seLinuxType: spc_t}
 gke:       {cniconf: /etc/cni/net.d, cnibin: /home/kubernetes/bin}
 minikube:  {cniconf: /etc/cni/net.d, cnibin: /opt/cni/bin}
@@ -83,6 +83,10 @@ minikube:  {cniconf: /etc/cni/net.d, cnibin: /opt/cni/bin}
 
 {{- define "multus.cnibin" -}}
 {{- default (include "multus.ofPlatform" (dict "root" . "key" "cnibin")) .Values.persistence.cnibin.hostPath -}}
+{{- end -}}
+
+{{- define "multus.kubelet" -}}
+{{- default (include "multus.ofPlatform" (dict "root" . "key" "kubelet") | default "/var/lib/kubelet") .Values.persistence.kubelet.hostPath -}}
 {{- end -}}
 
 {{/* "current" is a link that updates move: what is above it is mounted, and the link followed at each look. */}}

@@ -289,12 +289,20 @@ fn each_platform_has_its_folders() {
             check_folders(&objects, conf, bin);
             let spc = platform == "openshift";
             assert_eq!(only(&objects, "DaemonSet").to_string().contains("spc_t"), spc, "{platform}");
+            let kubelet = match platform {
+                "microk8s" => "/var/snap/microk8s/common/var/lib/kubelet",
+                "k0s" => "/var/lib/k0s/kubelet",
+                _ => "/var/lib/kubelet",
+            };
+            assert_eq!(pod_resources(&objects), format!("{kubelet}/pod-resources"), "{platform}");
             assert_eq!(objects.iter().any(|o| o["kind"] == "ResourceQuota"), platform == "gke", "{platform}");
         }
         // Folders of one's own win, also below a link that moves.
         let old_k3s = "/var/lib/rancher/k3s/data/current/bin";
         let own = ["--set", "platform=k3s", "--set", &format!("persistence.cnibin.hostPath={old_k3s}")];
         check_folders(&render(&helm, &own), "/var/lib/rancher/k3s/agent/etc/cni/net.d", old_k3s);
+        let kubelet = ["--set", "platform=k0s", "--set", "persistence.kubelet.hostPath=/data/kubelet"];
+        assert_eq!(pod_resources(&render(&helm, &kubelet)), "/data/kubelet/pod-resources");
         let elsewhere = [
             "--set",
             "persistence.cniconf.mountPath=/host/conf",
@@ -307,6 +315,14 @@ fn each_platform_has_its_folders() {
         let both = ["--set", "platform=k3s", "--set", "multus.integrations.talos.enabled=true"];
         assert!(!template(&helm, &both).status.success(), "two platforms at once");
     }
+}
+
+/// The folder on the host where the daemon looks for the kubelet's socket.
+fn pod_resources(objects: &[Value]) -> String {
+    let volumes = only(objects, "DaemonSet")["spec"]["template"]["spec"]["volumes"].clone();
+    let volumes = volumes.as_array().cloned().unwrap_or_default();
+    let found = volumes.iter().find(|volume| volume["name"] == "pod-resources").unwrap();
+    found["hostPath"]["path"].as_str().unwrap().to_owned()
 }
 
 fn check_folders(objects: &[Value], conf: &str, bin: &str) {
