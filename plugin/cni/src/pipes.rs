@@ -1,10 +1,9 @@
 //! The three pipes of a plugin, served by one thread until the plugin ends.
 
 use std::{
-    io::{self, PipeReader, Read, Write},
-    os::fd::AsFd,
+    io::{self, Read, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     process::{Child, ChildStderr, ChildStdin, ChildStdout},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -12,9 +11,11 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::wait::{Id, WaitPidFlag, waitid},
+    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
     unistd::Pid,
 };
+
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::{
     error::{Error, code},
@@ -23,6 +24,9 @@ use crate::{
 
 /// How much of the end of standard error is kept.
 const STDERR_RING: usize = 64 * 1024;
+
+/// How often a process is asked whether it has ended, on kernels that cannot tell.
+const ASK_EVERY: Duration = Duration::from_millis(5);
 
 /// What a plugin printed.
 pub(crate) struct Caught {
@@ -35,16 +39,39 @@ pub(crate) struct Pipes {
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
-    /// Readable once the process has ended.
-    exit: Option<PipeReader>,
+    /// Until the process has ended.
+    exit: Option<Exit>,
     input: Vec<u8>,
     written: usize,
     caught: Caught,
 }
 
+/// How the end of a process is learnt. It is left to be reaped, so that its number stays its own.
+enum Exit {
+    /// Readable once it has ended.
+    Told(OwnedFd),
+    /// Linux before 5.3 has no such descriptor.
+    Asked(Pid),
+}
+
+impl Exit {
+    fn of(pid: i32) -> Self {
+        let open =
+            rustix::process::Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        open.map_or(Self::Asked(Pid::from_raw(pid)), Self::Told)
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Told(fd) => Some(fd.as_fd()),
+            Self::Asked(_) => None,
+        }
+    }
+}
+
 impl Pipes {
     pub(crate) fn new(child: &mut Child, pid: i32, input: Vec<u8>) -> Result<Self, Error> {
-        let exit = Some(watch_exit(pid).map_err(failed)?);
+        let exit = Some(Exit::of(pid));
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let fds = [
             stdin.as_ref().map(AsFd::as_fd),
@@ -95,7 +122,7 @@ impl Pipes {
     fn step(&mut self, deadline: Instant) -> io::Result<()> {
         let input = PollFlags::POLLIN;
         let wanted = [
-            (self.exit.as_ref().map(AsFd::as_fd), input),
+            (self.exit.as_ref().and_then(Exit::fd), input),
             (self.stdout.as_ref().map(AsFd::as_fd), input),
             (self.stderr.as_ref().map(AsFd::as_fd), input),
             (self.stdin.as_ref().map(AsFd::as_fd), PollFlags::POLLOUT),
@@ -104,8 +131,14 @@ impl Pipes {
             wanted.iter().filter_map(|(fd, flags)| fd.map(|fd| PollFd::new(fd, *flags))).collect();
         // One millisecond more, so that a rest below one does not become a busy loop.
         let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let asked = match self.exit {
+            Some(Exit::Asked(pid)) => Some(pid),
+            _ => None,
+        };
+        let left = if asked.is_some() { left.min(ASK_EVERY) } else { left };
         match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-            Ok(0) | Err(Errno::EINTR) => return Ok(()),
+            Ok(0) if asked.is_none() => return Ok(()),
+            Err(Errno::EINTR) => return Ok(()),
             Ok(_) => {}
             Err(e) => return Err(e.into()),
         }
@@ -129,7 +162,7 @@ impl Pipes {
         if stdin {
             self.feed()?;
         }
-        if exit {
+        if exit || asked.is_some_and(has_ended) {
             self.exit = None;
         }
         Ok(())
@@ -166,16 +199,9 @@ fn read_some(pipe: Option<&mut impl Read>, into: &mut Vec<u8>) -> io::Result<boo
     }
 }
 
-/// A pipe that ends when the process ends. The process is left to be reaped, so that its number stays its own.
-fn watch_exit(pid: i32) -> io::Result<PipeReader> {
-    let (reader, writer) = io::pipe()?;
-    let wait = move || {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-        while waitid(Id::Pid(Pid::from_raw(pid)), flags) == Err(Errno::EINTR) {}
-        drop(writer);
-    };
-    thread::Builder::new().stack_size(64 * 1024).spawn(wait)?;
-    Ok(reader)
+fn has_ended(pid: Pid) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+    waitid(Id::Pid(pid), flags) != Ok(WaitStatus::StillAlive)
 }
 
 fn failed(e: io::Error) -> Error {

@@ -123,6 +123,9 @@ impl Routes {
                 self.journal.knows(&request.sandbox).await?;
                 self.client.publish(&request).await?;
                 self.told.note(&request.sandbox, &request.status);
+                if let Some(event) = request.event() {
+                    self.tell_later(event);
+                }
                 Ok(json(StatusCode::OK, &serde_json::json!({})))
             }
             _ => {

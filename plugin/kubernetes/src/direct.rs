@@ -152,7 +152,11 @@ impl Cluster for Direct {
         validate::pod(&request.pod)?;
         self.call(Duration::ZERO, self.budget, async |client, _, patience| {
             publish::publish(client, request, patience).await
-        })
+        })?;
+        if let Some(Err(error)) = request.event().map(|event| self.event(&event)) {
+            log::warn!("event not sent: {error}");
+        }
+        Ok(())
     }
 
     fn event(&self, request: &EventRequest) -> Result<(), ClusterError> {

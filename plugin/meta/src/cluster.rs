@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::summary;
+
 /// The definition's annotation that names the kubelet's resource its devices come from.
 pub const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";
 
@@ -114,6 +116,9 @@ pub struct PublishRequest {
     pub sandbox: String,
     /// The whole text of the `network-status` annotation.
     pub status: String,
+    /// What the pod's owner is told once it is published; empty for nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub summary: String,
 }
 
 /// `POST /v1/event`.
@@ -127,6 +132,18 @@ pub struct EventRequest {
     pub reason: String,
     /// One line.
     pub message: String,
+}
+
+impl PublishRequest {
+    /// The event that tells the pod's owner what it got.
+    pub fn event(&self) -> Option<EventRequest> {
+        (!self.summary.is_empty()).then(|| EventRequest {
+            pod: self.pod.clone(),
+            kind: "Normal".to_owned(),
+            reason: summary::REASON.to_owned(),
+            message: self.summary.clone(),
+        })
+    }
 }
 
 /// Why a call to the cluster failed. Also the body of every answer that is not 200.
@@ -149,7 +166,8 @@ pub trait Cluster {
     /// When a network does not exist, or the cluster cannot be asked now.
     fn resolve(&self, request: &ResolveRequest) -> Result<ResolveResponse, ClusterError>;
 
-    /// Writes the `network-status` annotation of that very generation of the pod.
+    /// Writes the `network-status` annotation of that very generation of the pod, then tells its owner the summary,
+    /// best effort.
     ///
     /// # Errors
     /// When the pod is gone or replaced, or the cluster cannot be reached in time.

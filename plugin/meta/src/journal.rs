@@ -1,8 +1,8 @@
 //! What was done for a sandbox, written before it is done, so that DEL needs nobody.
 //!
 //! One file per sandbox: `journal/ID.json` for pods with networks (synced to disk before the first delegate),
-//! `plain/ID.json` under the run folder for the others (best effort). A checksum over the exact text of the
-//! record tells a torn file from a whole one.
+//! `plain/ID.json` under the run folder for the others (best effort). Each line is the whole record, as it was after
+//! one more step; the last whole line counts. A checksum over the exact text of the record tells it from a torn one.
 
 use std::{
     fs,
@@ -97,20 +97,26 @@ impl Journal {
         self.write_as(record, self.durable)
     }
 
-    /// Like [`Journal::write`], for progress that a power cut may lose: a reboot treats every phase as possible.
+    /// Adds the record as it is now behind what is written of it, for progress that a power cut may lose: a reboot
+    /// treats every phase as possible.
     ///
     /// # Errors
-    /// As [`Journal::write`].
+    /// When the file cannot be written; what it said before stays.
     pub fn note(&self, record: &Record) -> Result<(), JournalError> {
-        self.write_as(record, false)
+        let path = self.path(&record.sandbox);
+        let text = sealed(record)?;
+        let failed = |source| JournalError::Io { doing: "writing", path: path.clone(), source };
+        match fs::File::options().append(true).open(&path) {
+            // The line before may be half of one, left by a full disk.
+            Ok(mut file) => file.write_all(format!("\n{text}").as_bytes()).map_err(failed),
+            Err(error) if is_absent(&error) => self.write_as(record, false),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     fn write_as(&self, record: &Record, sync: bool) -> Result<(), JournalError> {
         let path = self.path(&record.sandbox);
-        let record =
-            serde_json::value::to_raw_value(record).map_err(|e| JournalError::invalid("the record", e))?;
-        let sealed = Sealed { format_version: FORMAT_VERSION, checksum: checksum(record.get()), record };
-        let text = serde_json::to_string(&sealed).map_err(|e| JournalError::invalid("the record", e))?;
+        let text = sealed(record)?;
         let failed = |source| JournalError::Io { doing: "writing", path: path.clone(), source };
         let mut file = self.aside().map_err(failed)?;
         file.write_all(text.as_bytes()).map_err(failed)?;
@@ -144,18 +150,14 @@ impl Journal {
             Err(error) if is_absent(&error) => return Ok(None),
             Err(source) => return Err(JournalError::Io { doing: "reading", path, source }),
         };
-        let corrupt = |why: String| JournalError::Corrupt { path: path.clone(), why };
-        let sealed: Sealed =
-            serde_json::from_slice(&text).map_err(|e| corrupt(one_line(&e.to_string(), 100)))?;
-        if sealed.format_version > FORMAT_VERSION {
-            return Err(corrupt(format!("format {} is newer than this build", sealed.format_version)));
+        let mut why = String::new();
+        for line in text.split(|byte| *byte == b'\n').rev() {
+            match unsealed(line) {
+                Ok(record) => return Ok(Some(record)),
+                Err(broken) => why = broken,
+            }
         }
-        if sealed.checksum != checksum(sealed.record.get()) {
-            return Err(corrupt("its checksum does not match".to_owned()));
-        }
-        let record: Record =
-            serde_json::from_str(sealed.record.get()).map_err(|e| corrupt(one_line(&e.to_string(), 100)))?;
-        Ok(Some(record))
+        Err(JournalError::Corrupt { path, why })
     }
 
     /// The sandboxes that have a record, in no order; none where there is no folder.
@@ -218,6 +220,27 @@ impl Journal {
     fn path(&self, sandbox: &str) -> PathBuf {
         self.dir.join(format!("{sandbox}.json"))
     }
+}
+
+/// One line: the record, and what tells whether it is whole.
+fn sealed(record: &Record) -> Result<String, JournalError> {
+    let record =
+        serde_json::value::to_raw_value(record).map_err(|e| JournalError::invalid("the record", e))?;
+    let sealed = Sealed { format_version: FORMAT_VERSION, checksum: checksum(record.get()), record };
+    serde_json::to_string(&sealed).map_err(|e| JournalError::invalid("the record", e))
+}
+
+/// The record of a line, or what is wrong with it.
+fn unsealed(line: &[u8]) -> Result<Record, String> {
+    let broken = |error: serde_json::Error| one_line(&error.to_string(), 100);
+    let sealed: Sealed = serde_json::from_slice(line).map_err(broken)?;
+    if sealed.format_version > FORMAT_VERSION {
+        return Err(format!("format {} is newer than this build", sealed.format_version));
+    }
+    if sealed.checksum != checksum(sealed.record.get()) {
+        return Err("its checksum does not match".to_owned());
+    }
+    serde_json::from_str(sealed.record.get()).map_err(broken)
 }
 
 /// No file, or no folder that could hold one.

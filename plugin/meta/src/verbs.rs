@@ -46,7 +46,7 @@ pub fn add(request: &Request, conf: &NetConf, cluster: &dyn Cluster) -> Result<C
     // A plain pod's failure is the runtime's to tell: it must not depend on us in any way.
     let plain = pod::asks(request).is_ok_and(|asks| matches!(asks, Asks::For(wish) if wish.is_plain()));
     if let (Err(fault), Some(pod), false) = (&outcome, pod::of(request), plain) {
-        tell(cluster, &pod, "Warning", "NetworkFailed", fault.line());
+        tell(cluster, &pod, fault.line());
     }
     outcome
 }
@@ -94,9 +94,9 @@ fn publish(conf: &NetConf, cluster: &dyn Cluster, plan: &Plan, record: &Record) 
     let status = network_status::of(record).map_err(|error| {
         Fault::new(error.code, "RESULT_UNUSABLE", format!("a network's result: {}", error.msg))
     })?;
-    let published =
-        cluster.publish(&PublishRequest { pod: pod.clone(), sandbox: record.sandbox.clone(), status });
-    match published {
+    let sandbox = record.sandbox.clone();
+    let request = PublishRequest { pod: pod.clone(), sandbox, status, summary: summary::of(record) };
+    match cluster.publish(&request) {
         // A static pod starts without the API: its mirror comes later, and it may be the API server itself.
         Err(error)
             if conf.status_policy == StatusPolicy::BestEffort
@@ -105,11 +105,7 @@ fn publish(conf: &NetConf, cluster: &dyn Cluster, plan: &Plan, record: &Record) 
             log::warn!("the network status of {}/{} comes later: {error}", pod.namespace, pod.name);
             Ok(())
         }
-        Ok(()) => {
-            tell(cluster, pod, "Normal", summary::REASON, summary::of(record));
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
+        published => published.map_err(Into::into),
     }
 }
 
@@ -126,9 +122,9 @@ fn answer(request: &Request, record: &Record) -> Result<CniResult> {
 }
 
 /// The pod's owner reads events, not logs; a daemon that is away cannot write one, the runtime then does.
-fn tell(cluster: &dyn Cluster, pod: &PodRef, kind: &str, reason: &str, message: String) {
-    let event = EventRequest { pod: pod.clone(), kind: kind.to_owned(), reason: reason.to_owned(), message };
-    if let Err(error) = cluster.event(&event) {
+fn tell(cluster: &dyn Cluster, pod: &PodRef, message: String) {
+    let (kind, reason) = ("Warning".to_owned(), "NetworkFailed".to_owned());
+    if let Err(error) = cluster.event(&EventRequest { pod: pod.clone(), kind, reason, message }) {
         log::warn!("event not handed over: {error}");
     }
 }

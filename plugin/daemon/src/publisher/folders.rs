@@ -1,73 +1,72 @@
 //! Notices that a folder changed. They may come late, together or not at all, so nobody relies on them.
+//!
+//! Each notice is asked for anew and only once: a plugin that works on a record is not interrupted at every step by
+//! a daemon that wakes up to learn of it.
 
-use std::{
-    fs,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc, thread};
 
-use notify::{
-    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode},
+use nix::{
+    errno::Errno,
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 use tokio::sync::Notify;
 
-/// Folders and who is told about them.
+/// Folders, and the kernel's notices about them.
 pub(crate) struct Folders {
-    watcher: Option<RecommendedWatcher>,
-    watched: Vec<(PathBuf, Option<Identity>)>,
+    paths: Vec<PathBuf>,
+    notices: Option<Arc<Inotify>>,
     /// Holds one notice: any number of changes is one reason to look.
     changed: Arc<Notify>,
 }
 
-type Identity = (u64, u64);
-
 impl Folders {
     pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
         let changed = Arc::new(Notify::new());
-        let tell = Arc::clone(&changed);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event as well, and would wake us for ever.
-            let read = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(kind)
-                if kind != AccessKind::Close(AccessMode::Write)));
-            if !read {
-                tell.notify_one();
+        let notices = listen(Arc::clone(&changed))
+            .map_err(|error| log::warn!("cannot watch folders, looks at them instead: {error}"))
+            .ok();
+        Self { paths, notices, changed }
+    }
+
+    /// Asks for one notice of each folder, as it is now: one that was replaced is another one. False while one is not
+    /// there.
+    pub(crate) fn watch(&mut self) -> bool {
+        let Some(notices) = &self.notices else { return true };
+        let once = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_ONLYDIR
+            | AddWatchFlags::IN_ONESHOT;
+        let watched = self.paths.iter().map(|path| match notices.add_watch(path, once) {
+            Ok(_) => true,
+            Err(error) => {
+                log::debug!("cannot watch {}, looks at it instead: {error}", path.display());
+                path.exists()
             }
         });
-        let watcher =
-            watcher.map_err(|error| log::warn!("cannot watch folders, looks at them instead: {error}")).ok();
-        Self { watcher, watched: paths.into_iter().map(|path| (path, None)).collect(), changed }
+        // All of them, also behind one that is missing.
+        watched.fold(true, |all, one| all & one)
     }
 
-    /// Watches the folders as they are now: one that was replaced is another one. False while one is not there.
-    pub(crate) fn watch(&mut self) -> bool {
-        let Some(watcher) = &mut self.watcher else { return true };
-        for (path, watched) in &mut self.watched {
-            let now = identity(path);
-            if *watched == now {
-                continue;
-            }
-            if watched.is_some() && watcher.unwatch(path).is_err() {
-                log::debug!("{} was not watched any more", path.display());
-            }
-            *watched = now.filter(|_| match watcher.watch(path, RecursiveMode::NonRecursive) {
-                Ok(()) => true,
-                Err(error) => {
-                    log::debug!("cannot watch {}, looks at it instead: {error}", path.display());
-                    false
-                }
-            });
-        }
-        self.watched.iter().all(|(path, watched)| watched.is_some() || path.exists())
-    }
-
-    /// Returns when something changed since the last call.
+    /// Returns when something changed since it was last asked for.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 }
 
-fn identity(path: &Path) -> Option<Identity> {
-    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+/// Passes notices on, from a thread that lives as long as the process. Which folder it was does not matter.
+fn listen(tell: Arc<Notify>) -> io::Result<Arc<Inotify>> {
+    let notices = Arc::new(Inotify::init(InitFlags::IN_CLOEXEC)?);
+    let heard = Arc::clone(&notices);
+    let pass_on = move || loop {
+        match heard.read_events() {
+            Ok(_) => tell.notify_one(),
+            Err(Errno::EINTR) => {}
+            Err(error) => {
+                log::warn!("changes of folders are heard of no more, looks at them instead: {error}");
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("notices".to_owned()).spawn(pass_on)?;
+    Ok(notices)
 }

@@ -48,10 +48,11 @@ struct Folder {
     complained: bool,
 }
 
-/// Tells one state of a file from the next: records are replaced by rename.
+/// Tells one state of a file from the next: records are replaced by rename, and grow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
+    length: u64,
     written: SystemTime,
 }
 
@@ -120,7 +121,8 @@ impl Folder {
         let pod = record.pod.clone().filter(|pod| !pod.uid.is_empty())?;
         match network_status::of(&record) {
             Ok(status) => {
-                let request = PublishRequest { pod, sandbox: sandbox.to_owned(), status };
+                let request =
+                    PublishRequest { pod, sandbox: sandbox.to_owned(), status, summary: String::new() };
                 Some(Found { request, plain: self.plain, written: stamp.written })
             }
             Err(error) => {
@@ -141,5 +143,5 @@ fn attached(record: &Record) -> bool {
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let file = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
-    Some(Stamp { inode: file.ino(), written: file.modified().ok()? })
+    Some(Stamp { inode: file.ino(), length: file.len(), written: file.modified().ok()? })
 }

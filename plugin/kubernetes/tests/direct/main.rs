@@ -47,7 +47,7 @@ fn annotations_of(pod: PodRef) -> ResolveRequest {
 }
 
 fn status_of(pod: PodRef, status: &str) -> PublishRequest {
-    PublishRequest { pod, sandbox: "sandbox1".to_owned(), status: status.to_owned() }
+    PublishRequest { pod, sandbox: "sandbox1".to_owned(), status: status.to_owned(), summary: String::new() }
 }
 
 fn event(pod: PodRef, message: &str) -> EventRequest {
