@@ -1,8 +1,9 @@
 //! What was done for a sandbox, written before it is done, so that DEL needs nobody.
 //!
 //! One file per sandbox: `journal/ID.json` for pods with networks (synced to disk before the first delegate),
-//! `plain/ID.json` under the run folder for the others (best effort). Each line is the whole record, as it was after
-//! one more step; the last whole line counts. A checksum over the exact text of the record tells it from a torn one.
+//! `plain/ID.json` under the run folder for the others (best effort). The file is a JSON text sequence (RFC 7464): each
+//! text is the whole record, as it was after one more step, and the last whole one counts. A checksum over the exact
+//! text of the record tells it from a torn one.
 
 use std::{
     fs,
@@ -17,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::record::Record;
+
+/// Begins every text but the first. No JSON holds it, so it is found also behind a torn text.
+const SEPARATOR: char = '\u{1e}';
 
 /// Layout of the record; an older build refuses a newer one instead of guessing.
 const FORMAT_VERSION: u32 = 1;
@@ -107,8 +111,7 @@ impl Journal {
         let text = sealed(record)?;
         let failed = |source| JournalError::Io { doing: "writing", path: path.clone(), source };
         match fs::File::options().append(true).open(&path) {
-            // The line before may be half of one, left by a full disk.
-            Ok(mut file) => file.write_all(format!("\n{text}").as_bytes()).map_err(failed),
+            Ok(mut file) => file.write_all(format!("\n{SEPARATOR}{text}").as_bytes()).map_err(failed),
             Err(error) if is_absent(&error) => self.write_as(record, false),
             Err(error) => Err(failed(error)),
         }
@@ -151,8 +154,12 @@ impl Journal {
             Err(source) => return Err(JournalError::Io { doing: "reading", path, source }),
         };
         let mut why = String::new();
-        for line in text.split(|byte| *byte == b'\n').rev() {
-            match unsealed(line) {
+        for step in text.split(|byte| *byte == SEPARATOR as u8).rev() {
+            match unsealed(step) {
+                // A later step is torn, so as after a power cut each phase may be behind what happened.
+                Ok(record) if !why.is_empty() => {
+                    return Ok(Some(Record { boot_id: String::new(), ..record }));
+                }
                 Ok(record) => return Ok(Some(record)),
                 Err(broken) => why = broken,
             }
@@ -222,7 +229,7 @@ impl Journal {
     }
 }
 
-/// One line: the record, and what tells whether it is whole.
+/// The record, and what tells whether it is whole.
 fn sealed(record: &Record) -> Result<String, JournalError> {
     let record =
         serde_json::value::to_raw_value(record).map_err(|e| JournalError::invalid("the record", e))?;
@@ -230,10 +237,10 @@ fn sealed(record: &Record) -> Result<String, JournalError> {
     serde_json::to_string(&sealed).map_err(|e| JournalError::invalid("the record", e))
 }
 
-/// The record of a line, or what is wrong with it.
-fn unsealed(line: &[u8]) -> Result<Record, String> {
+/// The record, or what is wrong with its text.
+fn unsealed(text: &[u8]) -> Result<Record, String> {
     let broken = |error: serde_json::Error| one_line(&error.to_string(), 100);
-    let sealed: Sealed = serde_json::from_slice(line).map_err(broken)?;
+    let sealed: Sealed = serde_json::from_slice(text).map_err(broken)?;
     if sealed.format_version > FORMAT_VERSION {
         return Err(format!("format {} is newer than this build", sealed.format_version));
     }

@@ -166,13 +166,33 @@ fn a_journal_torn_anywhere_neither_crashes_del_nor_keeps_the_pod() {
     assert!(host.call("ADD", Some("a")).ok);
     let journal = host.root("state/journal/sandbox1.json");
     let whole = fs::read(&journal).unwrap();
-    let cuts = (0..whole.len()).step_by(97);
+    let first = whole.iter().position(|byte| *byte == 0x1e).expect("steps after the first");
+    let cuts = (0..first - 1).step_by(97);
     for text in cuts.map(|cut| whole[..cut].to_vec()).chain([b"[]".to_vec(), b"null".to_vec()]) {
         fs::write(&journal, &text).unwrap();
         let answer = host.call("DEL", Some("a"));
         assert!(answer.ok, "{answer:?}");
         assert_eq!(fs::read(host.root("state/given-up/sandbox1.json")).unwrap(), text, "kept for a look");
         assert_eq!(host.calls().last().unwrap(), "DEL first eth0");
+    }
+}
+
+// Holds: B4, P4, P5, C10
+#[test]
+fn a_journal_whose_later_steps_are_torn_still_detaches_everything() {
+    let host = Host::new();
+    host.honest_daemon(&[("demo/a", host.nad("second", &json!({})))]);
+    assert!(host.call("ADD", Some("a")).ok);
+    let journal = host.root("state/journal/sandbox1.json");
+    let whole = fs::read(&journal).unwrap();
+    let first = whole.iter().position(|byte| *byte == 0x1e).unwrap();
+    for cut in (first..=whole.len()).step_by(61) {
+        fs::write(&journal, &whole[..cut]).unwrap();
+        let before = host.calls().len();
+        let answer = host.call("DEL", Some("a"));
+        assert!(answer.ok, "{answer:?}");
+        assert_eq!(host.calls()[before..], ["DEL second net1", "DEL first eth0"], "cut at {cut}");
+        assert!(!journal.exists());
     }
 }
 
