@@ -94,9 +94,9 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         logger.filter_module("kube_client", log::LevelFilter::Off);
     }
     logger.init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        // Only name lookups block; each such thread is a stack.
+    // One thread: a request's work is small, and handing it to another costs more than it does.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        // Only name lookups and looks at the records block; each such thread is a stack.
         .max_blocking_threads(4)
         .thread_keep_alive(Duration::from_secs(5))
         .enable_all()

@@ -120,7 +120,7 @@ impl Routes {
             }
             "/v1/publish" => {
                 let request: PublishRequest = body(request).await?;
-                self.journal.knows(&request.sandbox).await?;
+                self.journal.knows(&request.sandbox)?;
                 self.client.publish(&request).await?;
                 self.told.note(&request.sandbox, &request.status);
                 if let Some(event) = request.event() {
