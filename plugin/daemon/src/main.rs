@@ -71,6 +71,10 @@ enum Command {
     },
 }
 
+/// The C library gives each page back at once and then asks for it again, several times a request.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
