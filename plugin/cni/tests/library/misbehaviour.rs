@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -226,4 +227,25 @@ fn a_delegate_dies_with_its_caller_and_its_group_can_be_ended_after() {
     assert!(runs(record.grandchild.unwrap()));
     process::kill_group(record.pid, started).unwrap();
     assert!(!runs(record.grandchild.unwrap()));
+}
+
+/// Linux before 5.3 has no descriptors of processes: each test here that ends a plugin in some way, without them.
+#[test]
+fn a_kernel_without_process_descriptors_serves_plugins_as_well() {
+    if !testkit::strace::available() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("calls");
+    let done = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=pidfd_open", "-e", "inject=pidfd_open:error=ENOSYS", "-o"])
+        .arg(&log)
+        .arg(std::env::current_exe().unwrap())
+        .args(["a_hanging_delegate_is_ended", "without_grace", "a_grandchild", "bad_ends", "much_on_standard_error"])
+        .args(["a_big_configuration", "nothing_starts_after"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("7 passed"), "{said}");
+    assert!(fs::read_to_string(&log).unwrap().contains("INJECTED"), "no process descriptor was asked for");
 }
