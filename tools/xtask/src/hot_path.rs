@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{binaries, cluster};
 
 /// How far the number of instructions may be from the one that is written down.
-const TOLERANCE: f64 = 0.05;
+const TOLERANCE: f64 = 0.03;
 /// How often these are made depends on how pipes fill and where the allocator finds room: at most twice what is written
 /// down, and two more.
 const UNSTEADY: [&str; 6] = ["brk", "futex", "mmap", "munmap", "poll", "read"];

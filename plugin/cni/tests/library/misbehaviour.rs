@@ -241,7 +241,13 @@ fn a_kernel_without_process_descriptors_serves_plugins_as_well() {
         .args(["-f", "-qq", "-e", "trace=pidfd_open", "-e", "inject=pidfd_open:error=ENOSYS", "-o"])
         .arg(&log)
         .arg(std::env::current_exe().unwrap())
-        .args(["a_hanging_delegate_is_ended", "without_grace", "a_grandchild", "bad_ends", "much_on_standard_error"])
+        .args([
+            "a_hanging_delegate_is_ended",
+            "without_grace",
+            "a_grandchild",
+            "bad_ends",
+            "much_on_standard_error",
+        ])
         .args(["a_big_configuration", "nothing_starts_after"])
         .output()
         .unwrap();
