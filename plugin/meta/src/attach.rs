@@ -123,10 +123,14 @@ fn one(
                 .ok()?
         });
     }
-    if let Some(next) = record.attachments.get_mut(position + 1) {
-        next.phase = Phase::Attaching;
-    }
-    kept(journal, journal.note(record))?;
+    let written = match record.attachments.get_mut(position + 1) {
+        Some(next) => {
+            next.phase = Phase::Attaching;
+            journal.note(record)
+        }
+        None => journal.settle(record),
+    };
+    kept(journal, written)?;
     Ok(result)
 }
 
@@ -156,7 +160,7 @@ fn move_default_routes(
     for (attachment, result) in record.attachments.iter_mut().zip(&settled) {
         attachment.attached(result).map_err(unrecorded)?;
     }
-    kept(journal, journal.note(record))
+    kept(journal, journal.settle(record))
 }
 
 /// A plugin that is not there could not be detached either: refuse before anything is attached.

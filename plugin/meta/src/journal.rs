@@ -21,6 +21,10 @@ use crate::record::Record;
 
 /// Begins every text but the first. No JSON holds it, so it is found also behind a torn text.
 const SEPARATOR: char = '\u{1e}';
+/// A file system that knew the new length of a file and lost what was there, fills it with zeros.
+const BETWEEN_TEXTS: [u8; 2] = [SEPARATOR as u8, 0];
+/// Texts of one record, about.
+const MOST_STEPS: u64 = 16;
 
 /// Layout of the record; an older build refuses a newer one instead of guessing.
 const FORMAT_VERSION: u32 = 1;
@@ -110,11 +114,26 @@ impl Journal {
         let path = self.path(&record.sandbox);
         let text = sealed(record)?;
         let failed = |source| JournalError::Io { doing: "writing", path: path.clone(), source };
-        match fs::File::options().append(true).open(&path) {
-            Ok(mut file) => file.write_all(format!("\n{SEPARATOR}{text}").as_bytes()).map_err(failed),
-            Err(error) if is_absent(&error) => self.write_as(record, false),
-            Err(error) => Err(failed(error)),
+        let mut file = match fs::File::options().append(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if is_absent(&error) => return self.write_as(record, false),
+            Err(error) => return Err(failed(error)),
+        };
+        // Steps of many and large networks would become more than the daemon can read.
+        let most = MOST_STEPS * text.len() as u64;
+        if file.metadata().map_err(failed)?.len() > most {
+            return self.write_as(record, false);
         }
+        file.write_all(format!("\n{SEPARATOR}{text}").as_bytes()).map_err(failed)
+    }
+
+    /// Writes the record as it is once everything is attached, in place of the steps that led there: also after a power
+    /// cut its DEL shall have the results.
+    ///
+    /// # Errors
+    /// As [`Journal::note`].
+    pub fn settle(&self, record: &Record) -> Result<(), JournalError> {
+        if self.durable { self.write_as(record, false) } else { self.note(record) }
     }
 
     fn write_as(&self, record: &Record, sync: bool) -> Result<(), JournalError> {
@@ -154,14 +173,18 @@ impl Journal {
             Err(source) => return Err(JournalError::Io { doing: "reading", path, source }),
         };
         let mut why = String::new();
-        for step in text.split(|byte| *byte == SEPARATOR as u8).rev() {
+        for step in text.split(|byte| BETWEEN_TEXTS.contains(byte)).rev() {
             match unsealed(step) {
                 // A later step is torn, so as after a power cut each phase may be behind what happened.
                 Ok(record) if !why.is_empty() => {
                     return Ok(Some(Record { boot_id: String::new(), ..record }));
                 }
                 Ok(record) => return Ok(Some(record)),
-                Err(broken) => why = broken,
+                Err(Unreadable::Torn(broken)) => why = broken,
+                Err(Unreadable::Newer(version)) => {
+                    why = format!("format {version} is newer than this build");
+                    break;
+                }
             }
         }
         Err(JournalError::Corrupt { path, why })
@@ -237,15 +260,22 @@ fn sealed(record: &Record) -> Result<String, JournalError> {
     serde_json::to_string(&sealed).map_err(|e| JournalError::invalid("the record", e))
 }
 
+/// Why a text is no record.
+enum Unreadable {
+    Torn(String),
+    /// Written by a newer build in this format.
+    Newer(u32),
+}
+
 /// The record, or what is wrong with its text.
-fn unsealed(text: &[u8]) -> Result<Record, String> {
-    let broken = |error: serde_json::Error| one_line(&error.to_string(), 100);
+fn unsealed(text: &[u8]) -> Result<Record, Unreadable> {
+    let broken = |error: serde_json::Error| Unreadable::Torn(one_line(&error.to_string(), 100));
     let sealed: Sealed = serde_json::from_slice(text).map_err(broken)?;
     if sealed.format_version > FORMAT_VERSION {
-        return Err(format!("format {} is newer than this build", sealed.format_version));
+        return Err(Unreadable::Newer(sealed.format_version));
     }
     if sealed.checksum != checksum(sealed.record.get()) {
-        return Err("its checksum does not match".to_owned());
+        return Err(Unreadable::Torn("its checksum does not match".to_owned()));
     }
     serde_json::from_str(sealed.record.get()).map_err(broken)
 }

@@ -95,7 +95,7 @@ fn page(report: &Report, pictures: &[String]) -> String {
         "# Performance\n\n\
          This page is written by `cargo xtask bench --peer DIR --docs`; DIR holds the binaries of Go Multus v4.3.\n\
          Machines differ and drift, so compare ratios within one run: everybody is called in turn, call by call, by the\n\
-         same code. Delegates do nothing, so what is above the bare delegates is the meta-plugin's own cost. The API\n\
+         same code. But for the macvlan rows delegates do nothing, so what is above the bare delegates is the meta-plugin's own cost. The API\n\
          server and etcd are real. Go Multus thick runs without chroot and with little logging, which favours it.\n\n\
          Taken on {} cores of {}, Linux {}, load average {} before the run.\n\n## Budgets\n\n",
         machine.cores, machine.processor, machine.kernel, machine.load
@@ -127,7 +127,8 @@ fn page(report: &Report, pictures: &[String]) -> String {
     if let Some(Starts(rows)) = &report.starts {
         page += "\n## A pod's whole start\n\n\
              From the moment that the pod is known to the API server until it says that its container runs, on a real\n\
-             cluster with kubelet and containerd: milliseconds. The primary network and the others are bridges.\n\n";
+             cluster with kubelet and containerd: milliseconds. The primary network and the others are bridges. The primary\n\
+             alone is on another node of the same machine, one without our daemon.\n\n";
         page += &row(["", "p50", "p99", "starts"]);
         page += &row(["---"; 4]);
         for one in rows {
@@ -207,7 +208,8 @@ fn requests(report: &Report) -> String {
             one.load.title(),
             one.subject.title().to_owned(),
             significant(one.awaited),
-            significant(one.awaited_by_del),
+            // The status of a plain pod is written later, maybe then.
+            if one.load.networks == 0 { "–".to_owned() } else { significant(one.awaited_by_del) },
             all.join(", "),
         ]);
     }
@@ -217,9 +219,8 @@ fn requests(report: &Report) -> String {
 /// What the time of an ADD with two networks is made of, each part measured alone.
 fn limit(report: &Report) -> String {
     let parts = &report.parts;
-    let (Some(scenario), Some(calls)) =
-        (report.scenario(2), report.requests_of(Kind::Ours, Load { networks: 2, real: false }))
-    else {
+    let load = Load { networks: 2, real: false };
+    let (Some(scenario), Some(calls)) = (report.scenario(2), report.requests_of(Kind::Ours, load)) else {
         return String::new();
     };
     let (Some(ours), Some(bare)) = (scenario.row(Kind::Ours), scenario.row(Kind::Bare)) else {
@@ -247,12 +248,17 @@ fn limit(report: &Report) -> String {
         milliseconds(rest),
     ]);
     text += &row(["together".to_owned(), milliseconds(ours.add.median)]);
-    text += "\nThe status of a pod with networks is published before the pod starts, so the PATCH is waited for. The API server takes\n\
-         longer for a PATCH than for the UPDATE that Go Multus sends, but an UPDATE needs a GET before it. The journal is\n\
-         synced before the first delegate, or a power cut would leak addresses; Go Multus does not keep one. A DEL is\n\
-         made of the plugin's start and three delegates, each of them found, forked, executed, fed, listened to and\n\
-         reaped under a deadline and as a group of its own: about as much again as the delegate itself takes, and that is\n\
-         what is left of the budget it misses where one is missed above.\n";
+    let peer = report.requests_of(Kind::PeerThick, load).map(|calls| calls.status_write);
+    let update = peer.map(|time| format!(" ({} ms here)", milliseconds(time))).unwrap_or_default();
+    let each = (ours.del.median - parts.start_plugin.median) / 3.0;
+    text += &format!(
+        "\nThe status of a pod with networks is published before the pod starts, so the PATCH is waited for; Go Multus sends an\n\
+         UPDATE{update}, and a GET before it. The journal is synced before the first delegate, or a power cut would leak\n\
+         addresses; Go Multus keeps none. A DEL is the plugin's start and three delegates of {} ms each: found, forked,\n\
+         executed, fed, listened to and reaped, under a deadline and as a group of its own. Called bare, each takes {} ms.\n",
+        milliseconds(each),
+        milliseconds(bare.del.median / 3.0)
+    );
     text += &format!(
         "\nA plain pod's ADD is the plugin's start ({} ms) and the delegate's ({} ms), and what fork and exec from the\n\
          plugin cost. It asks nobody and syncs nothing.\n",

@@ -12,7 +12,8 @@ use crate::{binaries, cluster, debian};
 /// The delegate that does nothing, built as plugins are.
 const DELEGATE: (&str, &str, &str) = ("noop-delegate", "noop-delegate", "plugin");
 
-/// How fast pods get their networks, beside the delegates alone and beside Go Multus. Needs root.
+/// How fast pods get their networks, beside the delegates alone and beside Go Multus. Needs root. Starts the cluster for
+/// a part of it, and ends it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
     /// Folder with the binaries multus, multus-shim and multus-daemon of Go Multus, built elsewhere.
@@ -79,6 +80,6 @@ fn pod_starts(repository: &Path) -> Result<PathBuf> {
         Ok(file)
     };
     let measured = measured();
-    succeed(&mut xtask(["cluster", "down"]))?;
-    measured
+    let down = succeed(&mut xtask(["cluster", "down"]));
+    measured.and_then(|file| down.map(|()| file))
 }

@@ -166,8 +166,7 @@ fn a_journal_torn_anywhere_neither_crashes_del_nor_keeps_the_pod() {
     assert!(host.call("ADD", Some("a")).ok);
     let journal = host.root("state/journal/sandbox1.json");
     let whole = fs::read(&journal).unwrap();
-    let first = whole.iter().position(|byte| *byte == 0x1e).expect("steps after the first");
-    let cuts = (0..first - 1).step_by(97);
+    let cuts = (0..whole.len()).step_by(97);
     for text in cuts.map(|cut| whole[..cut].to_vec()).chain([b"[]".to_vec(), b"null".to_vec()]) {
         fs::write(&journal, &text).unwrap();
         let answer = host.call("DEL", Some("a"));
@@ -177,23 +176,58 @@ fn a_journal_torn_anywhere_neither_crashes_del_nor_keeps_the_pod() {
     }
 }
 
+/// As a power cut leaves it: the first step was synced, of the second a part is there, or zeros in its length.
 // Holds: B4, P4, P5, C10
 #[test]
 fn a_journal_whose_later_steps_are_torn_still_detaches_everything() {
     let host = Host::new();
-    host.honest_daemon(&[("demo/a", host.nad("second", &json!({})))]);
-    assert!(host.call("ADD", Some("a")).ok);
+    host.honest_daemon(&[("demo/a", host.nad("second", &json!({"behaviour": {"ADD": "hang"}})))]);
     let journal = host.root("state/journal/sandbox1.json");
+    // Killed amid the second network, when two steps are written.
+    let mut plugin = host.start("ADD", &networks("a"));
+    host.await_call("ADD second net1");
+    plugin.kill().unwrap();
+    plugin.wait().unwrap();
     let whole = fs::read(&journal).unwrap();
-    let first = whole.iter().position(|byte| *byte == 0x1e).unwrap();
-    for cut in (first + 1..=whole.len()).step_by(61) {
-        fs::write(&journal, &whole[..cut]).unwrap();
+    let first = whole.iter().position(|byte| *byte == 0x1e).expect("a second step");
+    let cuts = (first + 1..=whole.len()).step_by(61).map(|cut| whole[..cut].to_vec());
+    let zeros = [1, 700].map(|count| [&whole[..first - 1], &vec![0; count][..]].concat());
+    for text in cuts.chain(zeros) {
+        fs::write(&journal, &text).unwrap();
         let before = host.calls().len();
         let answer = host.call("DEL", Some("a"));
         assert!(answer.ok, "{answer:?}");
-        assert_eq!(host.calls()[before..], ["DEL second net1", "DEL first eth0"], "cut at {cut}");
+        let length = text.len();
+        assert_eq!(
+            host.calls()[before..],
+            ["DEL second net1", "DEL first eth0"],
+            "{length} of {}",
+            whole.len()
+        );
         assert!(!journal.exists());
     }
+}
+
+/// So that a daemon with little memory can read it.
+#[test]
+fn the_record_of_many_large_networks_stays_small() {
+    let host = Host::new();
+    let names: Vec<String> = (0..40).map(|number| format!("demo/n{number}")).collect();
+    let large = json!({"notes": "x".repeat(20_000)});
+    let known: Vec<(&str, String)> =
+        names.iter().map(|name| (name.as_str(), host.nad("second", &large))).collect();
+    host.honest_daemon(&known);
+    let journal = host.root("state/journal/sandbox1.json");
+    let mut plugin = host.start("ADD", &networks(&names.join(",")));
+    let mut largest = 0;
+    while plugin.try_wait().unwrap().is_none() {
+        largest = fs::metadata(&journal).map_or(0, |file| file.len()).max(largest);
+    }
+    let settled = fs::metadata(&journal).unwrap().len();
+    assert!(settled > 800_000, "{settled}");
+    assert!(largest < 18 * settled, "{largest} while it was attached, {settled} then");
+    assert!(host.call("DEL", Some(&names.join(","))).ok);
+    host.assert_nothing_left();
 }
 
 // Holds: C8, B29
