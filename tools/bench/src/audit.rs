@@ -91,7 +91,7 @@ pub(crate) fn count(log: &Path, subject: Kind, load: Load, windows: &[Window]) -
     let (mut all, mut writes) = (BTreeMap::<String, usize>::new(), Vec::new());
     for entry in &mine {
         let waited = inside(entry, |window| (window.begin, window.added));
-        // The status of a plain pod is written after its ADD, and may come while it is deleted.
+        // A plain pod lives between its ADD and its DEL, and is told of meanwhile.
         let waited_by_del =
             load.networks > 0 && !waited && inside(entry, |window| (window.added, window.deleted));
         awaited_by_del += usize::from(waited_by_del);

@@ -131,9 +131,15 @@ fn measure(arguments: &Arguments, machine: Machine) -> Result<Report> {
         let (scenario, windows) = serial::run(&world, &subjects, load, rounds, &progress)?;
         serial.push(scenario);
         progress.begin("counting requests");
-        audit::settle(&world.audit_log())?;
-        for (kind, windows) in windows.iter().filter(|(kind, _)| *kind != Kind::Bare) {
-            requests.push(audit::count(&world.audit_log(), *kind, load, windows)?);
+        for (subject, (kind, mut windows)) in subjects.iter().zip(windows) {
+            if kind == Kind::Bare {
+                continue;
+            }
+            if load.networks == 0 {
+                windows = serial::lasting(&world, subject, load)?;
+            }
+            audit::settle(&world.audit_log())?;
+            requests.push(audit::count(&world.audit_log(), kind, load, &windows)?);
         }
     }
     let mut bursts = vec![burst::run(&world, &subjects, (60, 20), 3, &progress)?];

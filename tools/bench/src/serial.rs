@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
-    audit::Window,
+    audit::{self, Window},
     call,
     progress::Progress,
     stats::Stats,
@@ -15,6 +15,8 @@ use crate::{
     world::{NODE, Pod, REAL, World},
 };
 
+/// Pods of which later requests are counted.
+const LASTING: usize = 5;
 /// Calls that warm caches and are not counted.
 const WARM_UP: usize = 3;
 
@@ -81,6 +83,24 @@ pub(crate) type Outcome = (Scenario, Vec<(Kind, Vec<Window>)>);
 /// The names of the first networks of a namespace.
 pub(crate) fn network_names(networks: usize) -> Vec<String> {
     Load { networks, real: false }.network_names()
+}
+
+/// Pods that live long enough for what is told of them later: when they ran.
+pub(crate) fn lasting(world: &World, subject: &Subject, load: Load) -> Result<Vec<Window>> {
+    let prefix = format!("lasting{}", load.name());
+    let pods = world.pods(subject.kind.namespace(), &prefix, LASTING, NODE, &load.network_names())?;
+    let mut added = Vec::new();
+    for pod in &pods {
+        let begin = SystemTime::now();
+        call::run(&subject.calls("ADD", pod), &subject.log)?;
+        added.push((begin, SystemTime::now()));
+    }
+    audit::settle(&world.audit_log())?;
+    let end = |(pod, (begin, added)): (&Pod, (SystemTime, SystemTime))| {
+        call::run(&subject.calls("DEL", pod), &subject.log)?;
+        Ok(Window::new(pod, [begin, added, SystemTime::now()]))
+    };
+    pods.iter().zip(added).map(end).collect()
 }
 
 /// Runs so many rounds.
