@@ -102,7 +102,19 @@ impl Journal {
     /// # Errors
     /// When the folder or file cannot be written; nothing half-written is left under the record's name.
     pub fn write(&self, record: &Record) -> Result<(), JournalError> {
-        self.write_as(record, self.durable)
+        let path = self.path(&record.sandbox);
+        let text = sealed(record)?;
+        let failed = |source| JournalError::Io { doing: "writing", path: path.clone(), source };
+        let mut file = self.aside().map_err(failed)?;
+        file.write_all(text.as_bytes()).map_err(failed)?;
+        if self.durable {
+            file.as_file().sync_all().map_err(failed)?;
+        }
+        file.persist(&path).map_err(|e| failed(e.error))?;
+        if self.durable {
+            fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Adds the record as it is now behind what is written of it, for progress that a power cut may lose: a reboot
@@ -111,45 +123,33 @@ impl Journal {
     /// # Errors
     /// When the file cannot be written; what it said before stays.
     pub fn note(&self, record: &Record) -> Result<(), JournalError> {
+        self.add(record, false)
+    }
+
+    /// Adds the record as it is once everything is attached: its DEL shall have the results also after a power cut.
+    ///
+    /// # Errors
+    /// As [`Journal::note`].
+    pub fn settle(&self, record: &Record) -> Result<(), JournalError> {
+        self.add(record, self.durable)
+    }
+
+    fn add(&self, record: &Record, sync: bool) -> Result<(), JournalError> {
         let path = self.path(&record.sandbox);
         let text = sealed(record)?;
         let failed = |source| JournalError::Io { doing: "writing", path: path.clone(), source };
         let mut file = match fs::File::options().append(true).open(&path) {
             Ok(file) => file,
-            Err(error) if is_absent(&error) => return self.write_as(record, false),
+            Err(error) if is_absent(&error) => return self.write(record),
             Err(error) => return Err(failed(error)),
         };
-        // Steps of many and large networks would become more than the daemon can read.
+        // Steps of many and large networks would become more than the daemon can read; a plain pod has two.
         let most = MOST_STEPS * text.len() as u64;
-        if file.metadata().map_err(failed)?.len() > most {
-            return self.write_as(record, false);
+        if self.durable && file.metadata().map_err(failed)?.len() > most {
+            return self.write(record);
         }
-        file.write_all(format!("\n{SEPARATOR}{text}").as_bytes()).map_err(failed)
-    }
-
-    /// Writes the record as it is once everything is attached, in place of the steps that led there: also after a power
-    /// cut its DEL shall have the results.
-    ///
-    /// # Errors
-    /// As [`Journal::note`].
-    pub fn settle(&self, record: &Record) -> Result<(), JournalError> {
-        if self.durable { self.write_as(record, false) } else { self.note(record) }
-    }
-
-    fn write_as(&self, record: &Record, sync: bool) -> Result<(), JournalError> {
-        let path = self.path(&record.sandbox);
-        let text = sealed(record)?;
-        let failed = |source| JournalError::Io { doing: "writing", path: path.clone(), source };
-        let mut file = self.aside().map_err(failed)?;
-        file.write_all(text.as_bytes()).map_err(failed)?;
-        if sync {
-            file.as_file().sync_all().map_err(failed)?;
-        }
-        file.persist(&path).map_err(|e| failed(e.error))?;
-        if sync {
-            fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
-        }
-        Ok(())
+        file.write_all(format!("\n{SEPARATOR}{text}").as_bytes()).map_err(failed)?;
+        if sync { file.sync_data().map_err(failed) } else { Ok(()) }
     }
 
     /// A new file of mode 0600. Its folder is nearly always there, so it is made only when that did not work.
