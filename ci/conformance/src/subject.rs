@@ -213,20 +213,21 @@ fn workspace() -> PathBuf {
 }
 
 /// Builds binaries of this workspace beside the running program, and says where they are.
-fn build(packages: &[&str]) -> Result<PathBuf> {
+fn build(programs: &[&str]) -> Result<PathBuf> {
     let exe = std::env::current_exe()?;
     let folder = exe.parent().context("the program has no folder")?;
     let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let target = profile.parent().context("the program is in no target folder")?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--quiet", "--bins"]).arg("--target-dir").arg(target).current_dir(workspace());
-    command.args(packages.iter().flat_map(|package| ["--package", package]));
+    // Of the whole workspace, which the tests have just been built of: alone, their dependencies would be other ones.
+    command.args(["build", "--quiet", "--workspace"]).arg("--target-dir").arg(target);
+    command.args(programs.iter().flat_map(|program| ["--bin", program])).current_dir(workspace());
     if profile.ends_with("release") {
         command.arg("--release");
     }
     let done = command.output().context("cannot run cargo")?;
     if !done.status.success() {
-        bail!("{} do not build: {}", packages.join(", "), String::from_utf8_lossy(&done.stderr));
+        bail!("{} do not build: {}", programs.join(", "), String::from_utf8_lossy(&done.stderr));
     }
     Ok(profile.to_owned())
 }
