@@ -30,16 +30,18 @@ impl Session {
         let folder = TempDir::with_prefix("conformance-")?;
         let api_folder = folder.path().join("api");
         std::fs::create_dir(&api_folder)?;
-        let api = Arc::new(Api::start(&api_folder).context("starting an API server")?);
-        let netns = Netns::new(&folder.path().join("netns"))?;
-        Ok(Self { netns, api, folder })
+        let api = Api::start(&api_folder).context("starting an API server")?;
+        Self::of(Arc::new(api), folder)
     }
 
     /// Another one in the same cluster, for another subject at the same time.
     pub fn beside(&self) -> Result<Self> {
-        let folder = TempDir::with_prefix("conformance-")?;
+        Self::of(Arc::clone(&self.api), TempDir::with_prefix("conformance-")?)
+    }
+
+    fn of(api: Arc<Api>, folder: TempDir) -> Result<Self> {
         let netns = Netns::new(&folder.path().join("netns"))?;
-        Ok(Self { netns, api: Arc::clone(&self.api), folder })
+        Ok(Self { netns, api, folder })
     }
 
     /// A folder below the session's.

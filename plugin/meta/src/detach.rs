@@ -116,7 +116,7 @@ fn keep_or_give_up(
     line: &str,
 ) -> std::result::Result<(), JournalError> {
     let since = *record.failing_since.get_or_insert_with(journal::now);
-    // In place of all lines: it fails as often as it is tried.
+    // In place of all steps: it fails as often as it is tried, and would grow each time.
     journal.write(record)?;
     if journal::now().saturating_sub(since) < GIVE_UP_AFTER.as_secs() {
         return Ok(());

@@ -95,8 +95,8 @@ fn page(report: &Report, pictures: &[String]) -> String {
         "# Performance\n\n\
          This page is written by `cargo xtask bench --peer DIR --docs`; DIR holds the binaries of Go Multus v4.3.\n\
          Machines differ and drift, so compare ratios within one run: everybody is called in turn, call by call, by the\n\
-         same code. But for the macvlan rows delegates do nothing, so what is above the bare delegates is the meta-plugin's own cost. The API\n\
-         server and etcd are real. Go Multus thick runs without chroot and with little logging, which favours it.\n\n\
+         same code. But for the macvlan rows delegates do nothing, so what is above the bare delegates is the meta-plugin's\n\
+         own cost. The API server and etcd are real. Go Multus thick runs without chroot and with little logging, which favours it.\n\n\
          Taken on {} cores of {}, Linux {}, load average {} before the run.\n\n## Budgets\n\n",
         machine.cores, machine.processor, machine.kernel, machine.load
     );
@@ -230,7 +230,10 @@ fn limit(report: &Report) -> String {
         ("three delegates: fork, exec, exit", bare.add.median),
         ("starting and ending the plugin itself", parts.start_plugin.median),
         ("the journal before the first delegate: file and folder synced (fsync)", parts.synced_file.median),
-        ("the journal after each delegate: three steps added, not synced", 3.0 * parts.noted.median),
+        (
+            "the journal after each delegate: three steps added, without the sync of the last",
+            3.0 * parts.noted.median,
+        ),
         ("two round trips on the daemon's socket: resolve and publish", 2.0 * parts.round_trip.median),
         ("the API server's own time for the PATCH of the status", calls.status_write),
     ];
@@ -243,7 +246,7 @@ fn limit(report: &Report) -> String {
         text += &row([name.to_owned(), milliseconds(time)]);
     }
     text += &row([
-        "the rest: fork from a larger process, a look into the namespace for each network, locks, JSON, TLS to the API server"
+        "the rest: that sync, fork from a larger process, a look into the namespace for each network, locks, JSON, TLS to the API server"
             .to_owned(),
         milliseconds(rest),
     ]);
