@@ -7,12 +7,13 @@ use std::{
     fs,
     os::unix::process::ExitStatusExt,
     path::PathBuf,
-    process::{Child, ExitStatus},
+    process::ExitStatus,
     thread,
     time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::{
     chain::Watcher,
@@ -23,7 +24,7 @@ use crate::{
     process::{KILL_GRACE, signal_group, start_time, wait_until_gone},
     raw::Object,
     result::{MAX_SIZE, error_object},
-    spawn::spawn,
+    spawn::{Plugin, spawn},
 };
 
 /// A plugin that takes longer than this is worth a line in the log, even when all is well.
@@ -91,17 +92,17 @@ pub fn run(invocation: &Invocation<'_>) -> Result<Vec<u8>, Error> {
 fn run_unnamed(invocation: &Invocation<'_>) -> Result<Vec<u8>, Error> {
     let binary = find(invocation.kind, invocation.path)?;
     let begin = Instant::now();
-    let mut child = spawn(&binary, invocation.env, invocation.deadline)?;
-    let group = i32::try_from(child.id()).map_err(|e| internal(format!("pid out of range: {e}")))?;
-    // The child is not reaped before the end of `attend`, so this is its own start time for sure.
+    let plugin = spawn(&binary, invocation.env, invocation.deadline)?;
+    let group = plugin.pid.as_raw();
+    // The plugin is not reaped before the end of `attend`, so this is its own start time for sure.
     let started = start_time(group);
     let recorded = match started {
         Some(started) => invocation.watcher.started(group, started),
         // Without it, nobody could end this group safely after a crash.
         None => Err(internal(format!("/proc/{group}/stat cannot be read: is /proc mounted?"))),
     };
-    let attended = recorded.and_then(|()| attend(invocation, &mut child, group));
-    let ended = end_group(&mut child, group, started.unwrap_or_default(), invocation.kill_grace());
+    let attended = recorded.and_then(|()| attend(invocation, plugin));
+    let ended = end_group(group, started.unwrap_or_default(), invocation.kill_grace());
     // A group that does not end stays recorded, so that a later call can try again.
     if started.is_some() && ended.is_ok() {
         invocation.watcher.ended(group);
@@ -125,8 +126,9 @@ struct Attended {
 }
 
 /// Feeds the plugin and listens to it until it ends or is given up.
-fn attend(invocation: &Invocation<'_>, child: &mut Child, group: i32) -> Result<Attended, Error> {
-    let mut pipes = Pipes::new(child, group, invocation.stdin.as_bytes().to_vec())?;
+fn attend(invocation: &Invocation<'_>, plugin: Plugin) -> Result<Attended, Error> {
+    let group = plugin.pid.as_raw();
+    let mut pipes = Pipes::new(plugin, invocation.stdin.as_bytes().to_vec())?;
     if pipes.serve_until(invocation.deadline)? {
         return Ok(Attended { pipes, timed_out: false });
     }
@@ -143,14 +145,14 @@ fn attend(invocation: &Invocation<'_>, child: &mut Child, group: i32) -> Result<
 
 /// Kills what is left of the group, the leader too, and reaps the leader. Until then the leader holds the
 /// group's number, so the signal can hit nobody else.
-fn end_group(child: &mut Child, group: i32, started: u64, grace: Duration) -> Result<ExitStatus, Error> {
+fn end_group(group: i32, started: u64, grace: Duration) -> Result<ExitStatus, Error> {
     signal_group(group, Signal::SIGKILL)?;
     let end = Instant::now() + grace;
     let status = loop {
-        if let Some(status) =
-            child.try_wait().map_err(|e| internal(format!("its end cannot be read: {e}")))?
-        {
-            break status;
+        match waitpid(Pid::from_raw(group), WaitOptions::NOHANG) {
+            Ok(None) => {}
+            Ok(Some((_, status))) => break ExitStatus::from_raw(status.as_raw()),
+            Err(e) => return Err(internal(format!("its end cannot be read: {e}"))),
         }
         if Instant::now() >= end {
             let msg = format!("process {group} does not end, not even by SIGKILL: look at its state");

@@ -1,9 +1,8 @@
 //! The three pipes of a plugin, served by one thread until the plugin ends.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, PipeReader, PipeWriter, Read, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    process::{Child, ChildStderr, ChildStdin, ChildStdout},
     time::{Duration, Instant},
 };
 
@@ -20,6 +19,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use crate::{
     error::{Error, code},
     result::MAX_SIZE,
+    spawn::Plugin,
 };
 
 /// How much of the end of standard error is kept.
@@ -36,9 +36,9 @@ pub(crate) struct Caught {
 }
 
 pub(crate) struct Pipes {
-    stdin: Option<ChildStdin>,
-    stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
+    stdin: Option<PipeWriter>,
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
     /// Until the process has ended.
     exit: Option<Exit>,
     input: Vec<u8>,
@@ -55,10 +55,10 @@ enum Exit {
 }
 
 impl Exit {
-    fn of(pid: i32) -> Self {
-        let open =
-            rustix::process::Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        open.map_or(Self::Asked(Pid::from_raw(pid)), Self::Told)
+    fn of(pid: Pid) -> Self {
+        let same = rustix::process::Pid::from_raw(pid.as_raw());
+        let open = same.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        open.map_or(Self::Asked(pid), Self::Told)
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
@@ -70,17 +70,13 @@ impl Exit {
 }
 
 impl Pipes {
-    pub(crate) fn new(child: &mut Child, pid: i32, input: Vec<u8>) -> Result<Self, Error> {
+    pub(crate) fn new(plugin: Plugin, input: Vec<u8>) -> Result<Self, Error> {
+        let Plugin { pid, stdin, stdout, stderr } = plugin;
         let exit = Some(Exit::of(pid));
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let fds = [
-            stdin.as_ref().map(AsFd::as_fd),
-            stdout.as_ref().map(AsFd::as_fd),
-            stderr.as_ref().map(AsFd::as_fd),
-        ];
-        for fd in fds.into_iter().flatten() {
+        for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| failed(e.into()))?;
         }
+        let (stdin, stdout, stderr) = (Some(stdin), Some(stdout), Some(stderr));
         let caught = Caught { stdout: Vec::new(), stderr: Vec::new(), overflowed: false };
         Ok(Self { stdin, stdout, stderr, exit, input, written: 0, caught })
     }

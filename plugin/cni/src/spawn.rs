@@ -1,18 +1,32 @@
 //! Starts a plugin binary as the leader of its own process group, also one that is just being installed.
 
 use std::{
+    collections::BTreeMap,
+    env,
+    ffi::{CString, OsStr, OsString},
     fs::File,
-    io::{self, Read},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    io::{self, PipeReader, PipeWriter, Read},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::{ffi::OsStringExt, fs::PermissionsExt},
+    },
     path::Path,
-    process::{Child, Command, Stdio},
+    ptr,
+    sync::atomic::{AtomicI32, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use nix::{
-    sys::{prctl, signal::Signal},
-    unistd::{getpid, getppid},
+    errno::Errno,
+    libc,
+    sched::{CloneFlags, clone},
+    sys::{
+        prctl,
+        signal::{SigHandler, SigSet, SigmaskHow, Signal, signal},
+        wait::waitpid,
+    },
+    unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, setpgid},
 };
 
 use crate::error::{Error, code};
@@ -22,10 +36,20 @@ const BUSY_FOR: Duration = Duration::from_secs(5);
 /// Pause between tries; nothing tells when a file stops being written.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
+/// What the child between its start and its plugin needs of the stack.
+const STACK: usize = 32 * 1024;
+
+/// A started plugin and our ends of its streams. It is its caller's to reap.
+pub(crate) struct Plugin {
+    pub(crate) pid: Pid,
+    pub(crate) stdin: PipeWriter,
+    pub(crate) stdout: PipeReader,
+    pub(crate) stderr: PipeReader,
+}
+
 /// Starts `binary` with `env` on top of our own environment, and pipes for its three streams. It dies with the
 /// thread that calls this.
-pub(crate) fn spawn(binary: &Path, env: &[(&str, String)], deadline: Instant) -> Result<Child, Error> {
-    let mut command = command(binary, env);
+pub(crate) fn spawn(binary: &Path, env: &[(&str, String)], deadline: Instant) -> Result<Plugin, Error> {
     let give_up = (Instant::now() + BUSY_FOR).min(deadline);
     loop {
         if Instant::now() >= deadline {
@@ -36,7 +60,7 @@ pub(crate) fn spawn(binary: &Path, env: &[(&str, String)], deadline: Instant) ->
                 return Err(broken(binary, "it is neither an ELF binary nor a script with #!"));
             }
             Format::Cut => {}
-            Format::Runnable => match command.spawn() {
+            Format::Runnable => match start(binary, env) {
                 Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy => {}
                 other => return other.map_err(|e| broken(binary, &why(&e))),
             },
@@ -49,25 +73,107 @@ pub(crate) fn spawn(binary: &Path, env: &[(&str, String)], deadline: Instant) ->
     }
 }
 
-fn command(binary: &Path, env: &[(&str, String)]) -> Command {
-    let mut command = Command::new(binary);
-    command.envs(env.iter().map(|(name, value)| (name, value)));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let parent = getpid();
-    let die_with_parent = move || {
+fn start(binary: &Path, env: &[(&str, String)]) -> io::Result<Plugin> {
+    let image = Image::new(binary, env)?;
+    let (input, stdin) = io::pipe()?;
+    let (stdout, output) = io::pipe()?;
+    let (stderr, errors) = io::pipe()?;
+    let pid = image.start([input.as_fd(), output.as_fd(), errors.as_fd()])?;
+    Ok(Plugin { pid, stdin, stdout, stderr })
+}
+
+/// What a process becomes, laid out as the kernel takes it: between start and exec nothing may be allocated.
+struct Image {
+    program: CString,
+    environment: Vec<CString>,
+}
+
+impl Image {
+    fn new(binary: &Path, env: &[(&str, String)]) -> io::Result<Self> {
+        let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
+        variables.extend(env.iter().map(|(name, value)| ((*name).into(), value.into())));
+        let line = |(mut name, value): (OsString, OsString)| {
+            name.push("=");
+            name.push(value);
+            CString::new(name.into_vec())
+        };
+        let program = CString::new(OsStr::as_encoded_bytes(binary.as_os_str()))?;
+        Ok(Self { program, environment: variables.into_iter().map(line).collect::<Result<_, _>>()? })
+    }
+
+    /// Starts it as `posix_spawn` does, in our memory until it is another program: a fork would copy our page tables, for
+    /// each plugin again.
+    fn start(&self, streams: [BorrowedFd<'_>; 3]) -> io::Result<Pid> {
+        let arguments = [self.program.as_ptr(), ptr::null()];
+        let lines = self.environment.iter().map(|line| line.as_ptr());
+        let environment: Vec<*const libc::c_char> = lines.chain([ptr::null()]).collect();
+        let parent = getpid();
+        let failed = AtomicI32::new(0);
+        let child = || {
+            let outcome = become_plugin(streams, parent, &arguments, &environment);
+            failed.store(outcome as i32, Ordering::Relaxed);
+            127
+        };
+        let mut stack = vec![0; STACK];
+        // No handler of ours may run in the child: it would write to our memory.
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        #[expect(
+            unsafe_code,
+            reason = "what is set between start and exec, the standard library sets only after a fork"
+        )]
+        // SAFETY: this thread waits until the child has called exec or ended, so the child is alone on the stack that it
+        // gets and what it borrows outlives it; it makes system calls, allocates nothing and takes no lock.
+        let cloned = unsafe {
+            let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+            clone(Box::new(child), &mut stack, flags, Some(libc::SIGCHLD))
+        };
+        before.thread_set_mask()?;
+        let pid = cloned?;
+        match failed.load(Ordering::Relaxed) {
+            0 => Ok(pid),
+            errno => {
+                waitpid(pid, None)?;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
+}
+
+/// In the child: does not return but with the reason why it is no plugin.
+fn become_plugin(
+    streams: [BorrowedFd<'_>; 3],
+    parent: Pid,
+    arguments: &[*const libc::c_char],
+    environment: &[*const libc::c_char],
+) -> Errno {
+    let prepare = || {
+        let [input, output, errors] = streams;
+        dup2_stdin(input)?;
+        dup2_stdout(output)?;
+        dup2_stderr(errors)?;
+        setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         // The parent may have died before the line above.
-        if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+        if getppid() == parent { Ok(()) } else { Err(Errno::EPIPE) }
     };
+    if let Err(error) = prepare() {
+        return error;
+    }
     #[expect(
         unsafe_code,
-        reason = "PR_SET_PDEATHSIG must be set between fork and exec; two system calls, no allocation"
+        reason = "an ignored SIGPIPE would stay ignored in the plugin, and nix's exec allocates"
     )]
-    // SAFETY: the closure makes only async-signal-safe system calls and does not allocate.
+    // SAFETY: the default is no handler of ours; program, arguments and environment are strings that end with NUL, in
+    // lists that end with NULL.
     unsafe {
-        command.pre_exec(die_with_parent);
+        if let Err(error) =
+            signal(Signal::SIGPIPE, SigHandler::SigDfl).and_then(|_| SigSet::empty().thread_set_mask())
+        {
+            return error;
+        }
+        libc::execve(arguments[0], arguments.as_ptr(), environment.as_ptr());
     }
-    command
+    Errno::last()
 }
 
 /// What the first bytes of a file say.
