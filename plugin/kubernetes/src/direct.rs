@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meta::cluster::{Cluster, ClusterError, EventRequest, PublishRequest, ResolveRequest, ResolveResponse};
+use meta::cluster::{
+    Cluster, ClusterError, EventRequest, Pending, PublishRequest, ResolveRequest, ResolveResponse,
+};
 use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
@@ -148,15 +150,18 @@ impl Cluster for Direct {
         })
     }
 
-    fn publish(&self, request: &PublishRequest) -> Result<(), ClusterError> {
-        validate::pod(&request.pod)?;
-        self.call(Duration::ZERO, self.budget, async |client, _, patience| {
-            publish::publish(client, request, patience).await
-        })?;
-        if let Some(Err(error)) = request.event().map(|event| self.event(&event)) {
-            log::warn!("event not sent: {error}");
-        }
-        Ok(())
+    /// Nothing works for it before it is awaited.
+    fn publish<'a>(&'a self, request: &'a PublishRequest) -> Pending<'a> {
+        Box::new(|| {
+            validate::pod(&request.pod)?;
+            self.call(Duration::ZERO, self.budget, async |client, _, patience| {
+                publish::publish(client, request, patience).await
+            })?;
+            if let Some(Err(error)) = request.event().map(|event| self.event(&event)) {
+                log::warn!("event not sent: {error}");
+            }
+            Ok(())
+        })
     }
 
     fn event(&self, request: &EventRequest) -> Result<(), ClusterError> {
@@ -185,8 +190,8 @@ impl Cluster for NoCluster {
         Ok(ResolveResponse { annotations, ..ResolveResponse::default() })
     }
 
-    fn publish(&self, _request: &PublishRequest) -> Result<(), ClusterError> {
-        Ok(())
+    fn publish<'a>(&'a self, _request: &'a PublishRequest) -> Pending<'a> {
+        Box::new(|| Ok(()))
     }
 
     fn event(&self, _request: &EventRequest) -> Result<(), ClusterError> {

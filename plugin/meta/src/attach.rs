@@ -1,6 +1,10 @@
 //! ADD of a list of delegates, in order, each noted before it runs; on failure everything attempted is undone.
 
-use std::path::Path;
+use std::{
+    cell::OnceCell,
+    io,
+    path::{Path, PathBuf},
+};
 
 use cni::{chain::Runner, error::one_line, result::CniResult};
 
@@ -8,13 +12,14 @@ use crate::{
     detach,
     error::{Fault, Result},
     journal::{Journal, JournalError},
-    netns,
+    netns::Window,
     record::{self, Phase, Record},
     resolve::Delegate,
     routes::{self, Cidr},
 };
 
-/// Attaches the delegates, moves default routes as they ask, and notes their results in the record.
+/// Attaches the delegates, moves default routes as they ask, and notes their results in the record, which is then to be
+/// synced.
 ///
 /// # Errors
 /// The delegate's own CNI code with a line that names network, interface and plugin; what was attempted
@@ -38,8 +43,9 @@ pub fn attach(
     // A pod with networks is on disk before its first delegate runs.
     kept(journal, journal.write(record))?;
     let mut results = Vec::with_capacity(delegates.len());
+    let pod = Pod { netns: PathBuf::from(&record.netns), window: OnceCell::new() };
     let outcome = delegates.iter().enumerate().try_for_each(|(position, delegate)| {
-        results.push(one(runner, journal, record, position, delegate)?);
+        results.push(one(runner, journal, record, &pod, position, delegate)?);
         Ok(())
     });
     let outcome = outcome.and_then(|()| move_default_routes(journal, record, &results, cluster_cidrs));
@@ -74,14 +80,12 @@ fn one(
     runner: &Runner<'_>,
     journal: &Journal,
     record: &mut Record,
+    pod: &Pod,
     position: usize,
     delegate: &Delegate,
 ) -> Result<CniResult> {
-    let taken = if delegate.primary || delegate.shares_interface {
-        Ok(())
-    } else {
-        refuse_taken(&record.netns, delegate)
-    };
+    let taken =
+        if delegate.primary || delegate.shares_interface { Ok(()) } else { pod.refuse_taken(delegate) };
     let Some(attachment) = record.attachments.get_mut(position) else {
         return Err(Fault::io("JOURNAL_FAILED", "the record has lost an attachment"));
     };
@@ -123,14 +127,10 @@ fn one(
                 .ok()?
         });
     }
-    let written = match record.attachments.get_mut(position + 1) {
-        Some(next) => {
-            next.phase = Phase::Attaching;
-            journal.note(record)
-        }
-        None => journal.settle(record),
-    };
-    kept(journal, written)?;
+    if let Some(next) = record.attachments.get_mut(position + 1) {
+        next.phase = Phase::Attaching;
+    }
+    kept(journal, journal.note(record))?;
     Ok(result)
 }
 
@@ -160,7 +160,7 @@ fn move_default_routes(
     for (attachment, result) in record.attachments.iter_mut().zip(&settled) {
         attachment.attached(result).map_err(unrecorded)?;
     }
-    kept(journal, journal.settle(record))
+    kept(journal, journal.note(record))
 }
 
 /// A plugin that is not there could not be detached either: refuse before anything is attached.
@@ -179,27 +179,46 @@ fn refuse_missing(runner: &Runner<'_>, delegate: &Delegate) -> Result<()> {
     Ok(())
 }
 
-/// An interface that is already there belongs to somebody: refuse before anything could undo it.
-fn refuse_taken(sandbox_netns: &str, delegate: &Delegate) -> Result<()> {
-    let taken = netns::has_interface(Path::new(sandbox_netns), &delegate.ifname).map_err(|error| {
-        Fault::retry(
-            "NETNS_UNREADABLE",
-            format!(
-                "network {}: entering {sandbox_netns}: {error}; the runtime makes a new sandbox",
-                delegate.network
-            ),
-        )
-    })?;
-    if taken {
-        return Err(Fault::invalid(
-            "INTERFACE_TAKEN",
-            format!(
-                "network {}: the pod already has an interface {}; ask for another with {0}@NAME",
-                delegate.network, delegate.ifname
-            ),
-        ));
+/// The pod's network namespace, which a plain pod's ADD does not look into.
+struct Pod {
+    netns: PathBuf,
+    window: OnceCell<Window>,
+}
+
+impl Pod {
+    /// An interface that is already there belongs to somebody: refuse before anything could undo it.
+    fn refuse_taken(&self, delegate: &Delegate) -> Result<()> {
+        let taken = self.has_interface(&delegate.ifname).map_err(|error| {
+            Fault::retry(
+                "NETNS_UNREADABLE",
+                format!(
+                    "network {}: entering {}: {error}; the runtime makes a new sandbox",
+                    delegate.network,
+                    self.netns.display()
+                ),
+            )
+        })?;
+        if taken {
+            return Err(Fault::invalid(
+                "INTERFACE_TAKEN",
+                format!(
+                    "network {}: the pod already has an interface {}; ask for another with {0}@NAME",
+                    delegate.network, delegate.ifname
+                ),
+            ));
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn has_interface(&self, ifname: &str) -> io::Result<bool> {
+        match self.window.get() {
+            Some(window) => window.has_interface(ifname),
+            None => {
+                let window = Window::open(&self.netns)?;
+                self.window.get_or_init(|| window).has_interface(ifname)
+            }
+        }
+    }
 }
 
 fn advice(delegate: &Delegate) -> String {
@@ -209,7 +228,7 @@ fn advice(delegate: &Delegate) -> String {
     }
 }
 
-fn unrecorded(error: JournalError) -> Fault {
+pub(crate) fn unrecorded(error: JournalError) -> Fault {
     Fault::io(
         "JOURNAL_FAILED",
         format!(

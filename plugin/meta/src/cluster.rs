@@ -158,6 +158,9 @@ pub struct ClusterError {
     pub message: String,
 }
 
+/// Waits for what was begun.
+pub type Pending<'a> = Box<dyn FnOnce() -> Result<(), ClusterError> + 'a>;
+
 /// The cluster as the plugin sees it.
 pub trait Cluster {
     /// Looks up networks, and the pod's annotations when asked.
@@ -166,12 +169,12 @@ pub trait Cluster {
     /// When a network does not exist, or the cluster cannot be asked now.
     fn resolve(&self, request: &ResolveRequest) -> Result<ResolveResponse, ClusterError>;
 
-    /// Writes the `network-status` annotation of that very generation of the pod, then tells its owner the summary,
-    /// best effort.
+    /// Begins to write the `network-status` annotation of that very generation of the pod; then tells its owner the
+    /// summary, best effort. What is returned waits for the outcome, and must be called.
     ///
     /// # Errors
     /// When the pod is gone or replaced, or the cluster cannot be reached in time.
-    fn publish(&self, request: &PublishRequest) -> Result<(), ClusterError>;
+    fn publish<'a>(&'a self, request: &'a PublishRequest) -> Pending<'a>;
 
     /// Tells the pod's owner about a failure; best effort.
     ///

@@ -35,7 +35,7 @@ pub enum JournalError {
     /// A file operation failed.
     #[error("{doing} {path}: {source}", path = path.display())]
     Io {
-        /// `writing`, `reading`, `removing`.
+        /// `writing`, `syncing`, `reading`, `removing`.
         doing: &'static str,
         /// The record's file.
         path: PathBuf,
@@ -123,18 +123,6 @@ impl Journal {
     /// # Errors
     /// When the file cannot be written; what it said before stays.
     pub fn note(&self, record: &Record) -> Result<(), JournalError> {
-        self.add(record, false)
-    }
-
-    /// Adds the record as it is once everything is attached: its DEL shall have the results also after a power cut.
-    ///
-    /// # Errors
-    /// As [`Journal::note`].
-    pub fn settle(&self, record: &Record) -> Result<(), JournalError> {
-        self.add(record, self.durable)
-    }
-
-    fn add(&self, record: &Record, sync: bool) -> Result<(), JournalError> {
         let path = self.path(&record.sandbox);
         let text = sealed(record)?;
         let failed = |source| JournalError::Io { doing: "writing", path: path.clone(), source };
@@ -148,8 +136,21 @@ impl Journal {
         if self.durable && file.metadata().map_err(failed)?.len() > most {
             return self.write(record);
         }
-        file.write_all(format!("\n{SEPARATOR}{text}").as_bytes()).map_err(failed)?;
-        if sync { file.sync_data().map_err(failed) } else { Ok(()) }
+        file.write_all(format!("\n{SEPARATOR}{text}").as_bytes()).map_err(failed)
+    }
+
+    /// Brings what was noted to the disk, once everything is attached: its DEL shall have the results also after a power
+    /// cut. Does nothing for plain pods.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn sync(&self, sandbox: &str) -> Result<(), JournalError> {
+        if !self.durable {
+            return Ok(());
+        }
+        let path = self.path(sandbox);
+        let synced = fs::File::open(&path).and_then(|file| file.sync_data());
+        synced.map_err(|source| JournalError::Io { doing: "syncing", path, source })
     }
 
     /// A new file of mode 0600. Its folder is nearly always there, so it is made only when that did not work.

@@ -1,10 +1,14 @@
 //! Looking into a pod's network namespace, from a thread that enters it and ends.
 
-use std::{fs::File, io, path::Path, thread};
+use std::{fs::File, io, os::fd::OwnedFd, path::Path, thread};
 
 use nix::{
-    net::if_::{if_nameindex, if_nametoindex},
+    net::if_::if_nameindex,
     sched::{CloneFlags, setns},
+};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket_with},
 };
 
 /// Runs `work` in a network namespace. The thread that entered it ends with the call, so there is nothing to
@@ -38,7 +42,33 @@ fn enter(netns: &Path, work: &mut (dyn FnMut() + Send)) -> io::Result<()> {
 /// # Errors
 /// When the namespace cannot be entered.
 pub fn has_interface(netns: &Path, ifname: &str) -> io::Result<bool> {
-    inside(netns, || if_nametoindex(ifname).is_ok())
+    Window::open(netns)?.has_interface(ifname)
+}
+
+/// A window into a network namespace: a socket stays in the namespace that it was made in, whoever asks it.
+pub struct Window(OwnedFd);
+
+impl Window {
+    /// Opens it from a thread inside.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    pub fn open(netns: &Path) -> io::Result<Self> {
+        let socket = || socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+        Ok(Self(inside(netns, socket)??))
+    }
+
+    /// Whether an interface of that name exists now.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn has_interface(&self, ifname: &str) -> io::Result<bool> {
+        match name_to_index(&self.0, ifname) {
+            Ok(_) => Ok(true),
+            Err(Errno::NODEV) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// The names of the interfaces in the namespace, `lo` among them, in the kernel's order.

@@ -84,19 +84,29 @@ fn attach_all(
     let path = plugin_path(request, conf);
     let runner = Runner { path: &path, deadline, grace: GRACE, watcher: &lock };
     attach::attach(&runner, &journal, &mut record, &plan.delegates, &conf.cluster_cidrs)?;
-    let outcome = publish(conf, cluster, plan, &record).and_then(|()| answer(request, &record));
+    let outcome =
+        publish_and_sync(conf, cluster, plan, &record, &journal).and_then(|()| answer(request, &record));
     outcome.inspect_err(|_| attach::undo(&runner, &journal, &mut record))
 }
 
-/// The status of a pod with more than its primary is published before the pod starts.
-fn publish(conf: &NetConf, cluster: &dyn Cluster, plan: &Plan, record: &Record) -> Result<()> {
-    let Some(pod) = record.pod.as_ref().filter(|_| plan.beyond_primary) else { return Ok(()) };
+/// The status of a pod with more than its primary is published before the pod starts; meanwhile its record is synced.
+fn publish_and_sync(
+    conf: &NetConf,
+    cluster: &dyn Cluster,
+    plan: &Plan,
+    record: &Record,
+    journal: &Journal,
+) -> Result<()> {
+    let sync = || journal.sync(&record.sandbox).map_err(attach::unrecorded);
+    let Some(pod) = record.pod.as_ref().filter(|_| plan.beyond_primary) else { return sync() };
     let status = network_status::of(record).map_err(|error| {
         Fault::new(error.code, "RESULT_UNUSABLE", format!("a network's result: {}", error.msg))
     })?;
     let sandbox = record.sandbox.clone();
     let request = PublishRequest { pod: pod.clone(), sandbox, status, summary: summary::of(record) };
-    match cluster.publish(&request) {
+    let published = cluster.publish(&request);
+    sync()?;
+    match published() {
         // A static pod starts without the API: its mirror comes later, and it may be the API server itself.
         Err(error)
             if conf.status_policy == StatusPolicy::BestEffort

@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meta::cluster::{Cluster, ClusterError, EventRequest, PublishRequest, ResolveRequest, ResolveResponse};
+use meta::cluster::{
+    Cluster, ClusterError, EventRequest, Pending, PublishRequest, ResolveRequest, ResolveResponse,
+};
 use nix::sys::socket::{
     self, AddressFamily, SockFlag, SockType, UnixAddr, getsockopt, sockopt::PeerCredentials,
 };
@@ -41,13 +43,14 @@ impl Daemon {
         Self { socket, wait }
     }
 
-    fn call<T: DeserializeOwned>(
+    /// Sends a question whose answer has to be there `within` this time.
+    fn ask(
         &self,
         path: &str,
         body: &impl Serialize,
         wait: Duration,
         within: Duration,
-    ) -> Result<T, ClusterError> {
+    ) -> Result<Asked, ClusterError> {
         let body = serde_json::to_string(body).map_err(|error| unusable(&error.to_string()))?;
         let mut stream = self.connect(wait)?;
         let deadline = Instant::now() + within;
@@ -55,8 +58,11 @@ impl Daemon {
             "POST {path} HTTP/1.1\r\nHost: multus\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        let answer = exchange(&mut stream, &(head + &body), deadline).map_err(|error| self.lost(&error))?;
-        read(&answer)
+        stream
+            .set_write_timeout(Some(within))
+            .and_then(|()| stream.write_all((head + &body).as_bytes()))
+            .map_err(|error| lost(&error))?;
+        Ok(Asked { stream, deadline })
     }
 
     fn connect(&self, wait: Duration) -> Result<UnixStream, ClusterError> {
@@ -103,31 +109,45 @@ impl Daemon {
             ),
         )
     }
+}
 
-    fn lost(&self, cause: &io::Error) -> ClusterError {
-        error(
-            "DAEMON_AWAITED",
-            format!(
-                "the multus daemon of this node broke off while it was asked ({}); the pod is tried again",
-                cause.kind()
-            ),
-        )
+/// A question that the daemon was sent.
+struct Asked {
+    stream: UnixStream,
+    deadline: Instant,
+}
+
+impl Asked {
+    fn answer<T: DeserializeOwned>(mut self) -> Result<T, ClusterError> {
+        let answer = receive(&mut self.stream, self.deadline).map_err(|error| lost(&error))?;
+        read(&answer)
     }
+}
+
+fn lost(cause: &io::Error) -> ClusterError {
+    error(
+        "DAEMON_AWAITED",
+        format!(
+            "the multus daemon of this node broke off while it was asked ({}); the pod is tried again",
+            cause.kind()
+        ),
+    )
 }
 
 impl Cluster for Daemon {
     fn resolve(&self, request: &ResolveRequest) -> Result<ResolveResponse, ClusterError> {
         let (wait, within) =
             if request.at_once { (Duration::ZERO, AT_ONCE) } else { (self.wait, ANSWER_WITHIN) };
-        self.call("/v1/resolve", request, wait, within)
+        self.ask("/v1/resolve", request, wait, within)?.answer()
     }
 
-    fn publish(&self, request: &PublishRequest) -> Result<(), ClusterError> {
-        self.call::<Empty>("/v1/publish", request, self.wait, ANSWER_WITHIN).map(|_| ())
+    fn publish<'a>(&'a self, request: &'a PublishRequest) -> Pending<'a> {
+        let asked = self.ask("/v1/publish", request, self.wait, ANSWER_WITHIN);
+        Box::new(|| asked?.answer::<Empty>().map(drop))
     }
 
     fn event(&self, request: &EventRequest) -> Result<(), ClusterError> {
-        self.call::<Empty>("/v1/event", request, Duration::ZERO, EVENT_WITHIN).map(|_| ())
+        self.ask("/v1/event", request, Duration::ZERO, EVENT_WITHIN)?.answer::<Empty>().map(drop)
     }
 }
 
@@ -157,18 +177,15 @@ fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, ClusterError> {
     Err(ClusterError { code, ..refused })
 }
 
-fn exchange(stream: &mut UnixStream, request: &str, deadline: Instant) -> io::Result<Vec<u8>> {
-    let left = || match deadline.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::Error::from(io::ErrorKind::TimedOut)),
-        left => Ok(left),
-    };
-    stream.set_write_timeout(Some(left()?))?;
-    stream.write_all(request.as_bytes())?;
+fn receive(stream: &mut UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     let mut part = [0; 16 * 1024];
     loop {
         // A daemon that trickles bytes must not outlive the deadline.
-        stream.set_read_timeout(Some(left()?))?;
+        match deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => return Err(io::ErrorKind::TimedOut.into()),
+            left => stream.set_read_timeout(Some(left))?,
+        }
         let read = stream.read(&mut part)?;
         if read == 0 {
             return Ok(answer);

@@ -76,7 +76,7 @@ fn a_server_that_needs_two_seconds_for_each_answer_is_slow_and_nothing_else() {
     let reader = host.reader();
     assert!(reader.resolve(&annotations_of(pod("pod1", "uid1"))).is_ok());
     assert!(reader.resolve(&networks(&["known"])).is_ok());
-    assert!(reader.publish(&status_of(pod("pod1", "uid1"), "[]")).is_ok());
+    assert!(reader.publish(&status_of(pod("pod1", "uid1"), "[]"))().is_ok());
 }
 
 // Holds: P5
@@ -88,7 +88,7 @@ fn all_questions_of_one_call_together_end_in_time() {
     let start = Instant::now();
     assert_eq!(failure(reader.resolve(&networks(&["known"]))).0, "API_UNAVAILABLE");
     assert!(start.elapsed() < Duration::from_secs(7), "{:?}: something is left to publish", start.elapsed());
-    assert_eq!(failure(reader.publish(&status_of(pod("pod1", "uid1"), "[]"))).0, "API_UNAVAILABLE");
+    assert_eq!(failure(reader.publish(&status_of(pod("pod1", "uid1"), "[]"))()).0, "API_UNAVAILABLE");
     assert_eq!(failure(reader.event(&event(pod("pod1", "uid1"), "x"))).0, "API_UNAVAILABLE");
     assert_eq!(failure(reader.resolve(&networks(&["known"]))).0, "API_UNAVAILABLE");
     assert!(start.elapsed() < Duration::from_secs(11), "{:?}", start.elapsed());
@@ -122,7 +122,7 @@ fn an_overloaded_server_is_given_the_second_it_asks_for() {
     let host = Host::new();
     host.api.set(Mode::Fails(429, 1));
     let start = Instant::now();
-    host.reader().publish(&status_of(pod("pod1", "uid1"), "[]")).unwrap();
+    host.reader().publish(&status_of(pod("pod1", "uid1"), "[]"))().unwrap();
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
@@ -179,7 +179,7 @@ fn a_right_that_is_missing_is_named() {
         "get network-attachment-definitions.k8s.cni.cncf.io",
     );
     said(failure(reader.resolve(&annotations_of(pod1()))), "get pods");
-    said(failure(reader.publish(&status_of(pod1(), "[]"))), "patch pods/status");
+    said(failure(reader.publish(&status_of(pod1(), "[]"))()), "patch pods/status");
     said(failure(reader.event(&event(pod1(), "x"))), "create events");
 }
 
@@ -203,9 +203,9 @@ fn the_pods_annotations_are_those_of_the_generation_asked_for() {
 fn a_status_reaches_one_generation_and_no_other_annotation() {
     let host = Host::new();
     let reader = host.reader();
-    reader.publish(&status_of(pod("pod1", "uid1"), "[1]")).unwrap();
+    reader.publish(&status_of(pod("pod1", "uid1"), "[1]"))().unwrap();
     assert_eq!(host.api.annotations("default", "pod1"), json!({"a": "b", STATUS: "[1]"}));
-    assert_eq!(failure(reader.publish(&status_of(pod("pod1", "uid0"), "[2]"))).0, "POD_REPLACED");
+    assert_eq!(failure(reader.publish(&status_of(pod("pod1", "uid0"), "[2]"))()).0, "POD_REPLACED");
     assert_eq!(host.api.annotations("default", "pod1")[STATUS], "[1]");
 }
 
@@ -213,7 +213,7 @@ fn a_status_reaches_one_generation_and_no_other_annotation() {
 fn writers_that_met_are_tried_again() {
     let host = Host::new();
     host.api.with(|state| state.mode = Mode::Fails(409, 1));
-    host.reader().publish(&status_of(pod("pod1", "uid1"), "[1]")).unwrap();
+    host.reader().publish(&status_of(pod("pod1", "uid1"), "[1]"))().unwrap();
     assert_eq!(host.api.annotations("default", "pod1")[STATUS], "[1]");
 }
 
@@ -242,6 +242,6 @@ fn without_a_cluster_no_network_is_known_and_nothing_is_missed() {
     let (reason, code, message) = failure(none.resolve(&networks(&["a"])));
     assert_eq!((reason.as_str(), code), ("NAD_NOT_FOUND", 7));
     assert!(message.contains("kubeconfig"), "{message}");
-    none.publish(&status_of(pod("pod1", "uid1"), "[]")).unwrap();
+    none.publish(&status_of(pod("pod1", "uid1"), "[]"))().unwrap();
     none.event(&event(pod("pod1", "uid1"), "x")).unwrap();
 }

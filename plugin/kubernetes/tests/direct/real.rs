@@ -118,7 +118,7 @@ fn the_rights_of_the_chart_are_enough_and_each_missing_one_is_named() {
     type Call<'a> = &'a dyn Fn() -> Result<(), ClusterError>;
     let ask: [(&str, Call<'_>); 4] = [
         ("get pods", &|| reader.resolve(&annotations_of(pod())).map(drop)),
-        ("patch pods/status", &|| reader.publish(&status_of(pod(), "[]"))),
+        ("patch pods/status", &|| reader.publish(&status_of(pod(), "[]"))()),
         ("get network-attachment-definitions", &|| reader.resolve(&networks(&["known"])).map(drop)),
         ("create events", &|| reader.event(&event(pod(), "a line"))),
     ];
@@ -164,12 +164,12 @@ fn a_status_is_written_to_that_generation_alone_and_beside_other_annotations() {
     let old = server.create_pod("default", "again", &json!({"k": "v"})).unwrap();
     let reader = cluster.reader(&json!({ "token": USER }));
     let text = "[{\n    \"name\": \"x\"\n}]";
-    reader.publish(&status_of(pod("again", &old), text)).unwrap();
+    reader.publish(&status_of(pod("again", &old), text))().unwrap();
     assert_eq!(cluster.annotation("again", STATUS), text, "its text is untouched");
     assert_eq!(cluster.annotation("again", "k"), "v");
     server.kubectl(&["delete", "pod", "again", "--grace-period=0", "--force"]).unwrap();
     server.create_pod("default", "again", &json!({})).unwrap();
-    let (reason, code, _) = failure(reader.publish(&status_of(pod("again", &old), text)));
+    let (reason, code, _) = failure(reader.publish(&status_of(pod("again", &old), text))());
     assert_eq!((reason.as_str(), code), ("POD_REPLACED", 7));
     assert_eq!(cluster.annotation("again", STATUS), Value::Null);
     let (reason, ..) = failure(reader.resolve(&annotations_of(pod("again", &old))));
@@ -184,9 +184,9 @@ fn a_static_pods_status_is_written_to_its_mirror() {
         .create_pod("default", "static-node1", &json!({"kubernetes.io/config.mirror": "hash1"}))
         .unwrap();
     let reader = cluster.reader(&json!({ "token": USER }));
-    reader.publish(&status_of(pod("static-node1", "hash1"), "[1]")).unwrap();
+    reader.publish(&status_of(pod("static-node1", "hash1"), "[1]"))().unwrap();
     assert_eq!(cluster.annotation("static-node1", STATUS), "[1]");
-    let (reason, code, _) = failure(reader.publish(&status_of(pod("static-node1", "hash2"), "[2]")));
+    let (reason, code, _) = failure(reader.publish(&status_of(pod("static-node1", "hash2"), "[2]"))());
     assert_eq!((reason.as_str(), code), ("POD_NOT_FOUND", 11));
     assert_eq!(cluster.annotation("static-node1", STATUS), "[1]");
 }
@@ -219,7 +219,7 @@ fn a_server_that_hangs_costs_ten_seconds_at_most_and_is_used_when_it_goes_on() {
     let start = Instant::now();
     let hanging = cluster.server.hang();
     assert_eq!(failure(reader.resolve(&networks(&["known"]))).0, "API_UNAVAILABLE");
-    assert_eq!(failure(reader.publish(&status_of(pod("x", "y"), "[]"))).0, "API_UNAVAILABLE");
+    assert_eq!(failure(reader.publish(&status_of(pod("x", "y"), "[]"))()).0, "API_UNAVAILABLE");
     assert!(start.elapsed() < Duration::from_secs(11), "{:?}", start.elapsed());
     drop(hanging);
     assert!(cluster.reader(&json!({ "token": ADMIN })).resolve(&networks(&["known"])).is_ok());

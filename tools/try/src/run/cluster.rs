@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use cni::error::code;
 use meta::cluster::{
-    Cluster, ClusterError, EventRequest, Network, NetworkRef, PublishRequest, ResolveRequest, ResolveResponse,
+    Cluster, ClusterError, EventRequest, Network, NetworkRef, Pending, PublishRequest, ResolveRequest,
+    ResolveResponse,
 };
 
 /// A cluster that has these definitions and nothing else.
@@ -40,9 +41,9 @@ impl Cluster for Files<'_> {
         Ok(ResolveResponse { networks, ..ResolveResponse::default() })
     }
 
-    fn publish(&self, request: &PublishRequest) -> Result<(), ClusterError> {
+    fn publish<'a>(&'a self, request: &'a PublishRequest) -> Pending<'a> {
         self.status.replace(Some(request.status.clone()));
-        Ok(())
+        Box::new(|| Ok(()))
     }
 
     fn event(&self, _: &EventRequest) -> Result<(), ClusterError> {
