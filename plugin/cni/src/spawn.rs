@@ -37,7 +37,7 @@ const BUSY_FOR: Duration = Duration::from_secs(5);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the child between its start and its plugin needs of the stack.
-const STACK: usize = 32 * 1024;
+const STACK: usize = 16 * 1024;
 
 /// A started plugin and our ends of its streams. It is its caller's to reap.
 pub(crate) struct Plugin {
@@ -114,7 +114,7 @@ impl Image {
             failed.store(outcome as i32, Ordering::Relaxed);
             127
         };
-        let mut stack = vec![0; STACK];
+        let mut stack = [0; STACK];
         // No handler of ours may run in the child: it would write to our memory.
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         #[expect(

@@ -11,7 +11,10 @@ use hyper::{
 use kubernetes::{Client, Readiness, failure, one_line};
 use meta::cluster::{ClusterError, EventRequest, PublishRequest, ResolveRequest};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 
 use crate::{
     journal::Journal,
@@ -24,7 +27,9 @@ const BODY_DEADLINE: Duration = Duration::from_secs(5);
 /// Longer than any deadline of the client, which has the better message; shorter than the plugin's patience.
 const WORK_DEADLINE: Duration = Duration::from_secs(14);
 /// Events under way that nobody waits for; more than these are dropped.
-const BACKGROUND_EVENTS: usize = 32;
+const BACKGROUND_EVENTS: usize = 128;
+/// Good news waits until the plugin has ended: the same API server is busy with it.
+const GOOD_NEWS_AFTER: Duration = Duration::from_millis(10);
 const INVALID: u32 = 7;
 const RETRY: u32 = 11;
 
@@ -149,6 +154,7 @@ impl Routes {
         };
         let client = self.client.clone();
         tokio::spawn(async move {
+            sleep(GOOD_NEWS_AFTER).await;
             if let Err(error) = client.event(&request).await {
                 log::warn!("an event of pod {pod} was not sent: {error}");
             }

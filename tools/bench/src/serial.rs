@@ -1,7 +1,10 @@
 //! One call after the other: ADD and DEL of pods with so many networks, everybody in turn within each round, so that
 //! whatever else the machine does falls on all of them.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    thread::sleep,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -15,6 +18,9 @@ use crate::{
     world::{NODE, Pod, REAL, World},
 };
 
+/// Before each call: what a call leaves to be done after its answer (events, requests that Go Multus sends later) must
+/// not fall on whoever comes next, and on a node the calls of one pod are seconds apart.
+const REST: Duration = Duration::from_millis(25);
 /// Pods of which later requests are counted.
 const LASTING: usize = 5;
 /// Calls that warm caches and are not counted.
@@ -135,9 +141,11 @@ pub(crate) fn run(
             else {
                 continue;
             };
+            sleep(REST);
             let begin = SystemTime::now();
             let add = call::run(&subject.calls("ADD", pod), &subject.log)?;
             let added = SystemTime::now();
+            sleep(REST);
             let del = call::run(&subject.calls("DEL", pod), &subject.log)?;
             let window = Window::new(pod, [begin, added, SystemTime::now()]);
             if round >= WARM_UP
