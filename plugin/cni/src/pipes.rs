@@ -183,7 +183,7 @@ impl Pipes {
 /// Reads once; false at the end of the pipe.
 fn read_some(pipe: Option<&mut impl Read>, into: &mut Vec<u8>) -> io::Result<bool> {
     let Some(pipe) = pipe else { return Ok(false) };
-    let mut buffer = [0; 16 * 1024];
+    let mut buffer = [0; 4 * 1024];
     match pipe.read(&mut buffer) {
         Ok(0) => Ok(false),
         Ok(count) => {

@@ -8,7 +8,7 @@ use std::{
     io::{self, PipeReader, PipeWriter, Read},
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::{ffi::OsStringExt, fs::PermissionsExt},
+        unix::ffi::OsStringExt,
     },
     path::Path,
     ptr,
@@ -37,7 +37,7 @@ const BUSY_FOR: Duration = Duration::from_secs(5);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the child between its start and its plugin needs of the stack.
-const STACK: usize = 16 * 1024;
+const STACK: usize = 8 * 1024;
 
 /// A started plugin and our ends of its streams. It is its caller's to reap.
 pub(crate) struct Plugin {
@@ -55,15 +55,9 @@ pub(crate) fn spawn(binary: &Path, env: &[(&str, String)], deadline: Instant) ->
         if Instant::now() >= deadline {
             return Err(Error::new(code::TRY_AGAIN_LATER, "no time was left to start it"));
         }
-        match format(binary) {
-            Format::Foreign => {
-                return Err(broken(binary, "it is neither an ELF binary nor a script with #!"));
-            }
-            Format::Cut => {}
-            Format::Runnable => match start(binary, env) {
-                Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy => {}
-                other => return other.map_err(|e| broken(binary, &why(&e))),
-            },
+        match start(binary, env) {
+            Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy || just_begun(binary, &e) => {}
+            other => return other.map_err(|e| broken(binary, &why(binary, &e))),
         }
         if Instant::now() >= give_up {
             let msg = format!("{} is still being written: is its installer stuck?", binary.display());
@@ -176,36 +170,27 @@ fn become_plugin(
     Errno::last()
 }
 
-/// What the first bytes of a file say.
-enum Format {
-    Runnable,
-    /// Too short to tell: an installer has just begun to write it.
-    Cut,
-    /// The kernel would refuse it, and a C library would then give it to a shell.
-    Foreign,
+/// Whether the kernel found nothing to run because an installer has just begun to write it.
+fn just_begun(binary: &Path, e: &io::Error) -> bool {
+    e.raw_os_error() == Some(libc::ENOEXEC)
+        && matches!(beginning(binary).as_slice(), [] | [b'#'] | [0x7f] | [0x7f, _] | [0x7f, _, _])
 }
 
-fn format(binary: &Path) -> Format {
-    // The kernel has a better word for these: may not be run, and may be run but not read.
-    if binary.metadata().is_ok_and(|m| m.permissions().mode() & 0o111 == 0) {
-        return Format::Runnable;
-    }
-    let mut start = Vec::new();
-    let Ok(Ok(_)) = File::open(binary).map(|file| file.take(4).read_to_end(&mut start)) else {
-        return Format::Runnable;
-    };
-    match start.as_slice() {
-        [b'#', b'!', ..] | [0x7f, b'E', b'L', b'F'] => Format::Runnable,
-        [] | [b'#'] | [0x7f, ..] if start.len() < 4 => Format::Cut,
-        _ => Format::Foreign,
-    }
+/// Its first four bytes, or as many as can be read.
+fn beginning(binary: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Only for a better word: the kernel has refused it already.
+    let _ = File::open(binary).and_then(|file| file.take(4).read_to_end(&mut bytes));
+    bytes
 }
 
-fn why(e: &io::Error) -> String {
+fn why(binary: &Path, e: &io::Error) -> String {
     match e.kind() {
         io::ErrorKind::NotFound => "its interpreter is missing".to_owned(),
         io::ErrorKind::PermissionDenied => "it is not executable".to_owned(),
-        _ => e.to_string(),
+        _ if e.raw_os_error() != Some(libc::ENOEXEC) => e.to_string(),
+        _ if beginning(binary) == *b"\x7fELF" => "it is cut off, or built for other machines".to_owned(),
+        _ => "it is neither an ELF binary nor a script with #!".to_owned(),
     }
 }
 

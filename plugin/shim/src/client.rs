@@ -179,7 +179,7 @@ fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, ClusterError> {
 
 fn receive(stream: &mut UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
-    let mut part = [0; 16 * 1024];
+    let mut part = [0; 4 * 1024];
     loop {
         // A daemon that trickles bytes must not outlive the deadline.
         match deadline.saturating_duration_since(Instant::now()) {
