@@ -41,7 +41,7 @@ pub fn attach(
         first.phase = Phase::Attaching;
     }
     // A pod with networks is on disk before its first delegate runs.
-    kept(journal, journal.write(record))?;
+    kept(journal, journal.begin(record))?;
     let mut results = Vec::with_capacity(delegates.len());
     let pod = Pod { netns: PathBuf::from(&record.netns), window: OnceCell::new() };
     let outcome = delegates.iter().enumerate().try_for_each(|(position, delegate)| {

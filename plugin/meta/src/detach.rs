@@ -47,7 +47,8 @@ pub fn record_of(journal: &Journal, sandbox: &str) -> Result<Option<Record>> {
 /// All delegates' errors in one line, with the code of the first; the record stays and says what is left.
 pub fn detach(runner: &Runner<'_>, journal: &Journal, record: &mut Record) -> Result<()> {
     // After a reboot the noted phases may be older than what happened.
-    let all = !record.of_this_boot();
+    let planned = record.attachments.iter().any(|one| one.phase == Phase::Planned);
+    let all = planned && !record.of_this_boot();
     let attempted = |attachment: &record::Attachment| match attachment.phase {
         Phase::Attaching | Phase::Attached => true,
         Phase::Planned => all,

@@ -5,18 +5,19 @@
 //! text is the whole record, as it was after one more step, and the last whole one counts. A checksum over the exact
 //! text of the record tells it from a torn one.
 
+mod sealed;
+
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use cni::error::one_line;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
+use self::sealed::{Unreadable, sealed, unsealed};
 use crate::record::Record;
 
 /// Begins every text but the first. No JSON holds it, so it is found also behind a torn text.
@@ -25,9 +26,6 @@ const SEPARATOR: char = '\u{1e}';
 const BETWEEN_TEXTS: [u8; 2] = [SEPARATOR as u8, 0];
 /// Texts of one record, about.
 const MOST_STEPS: u64 = 16;
-
-/// Layout of the record; an older build refuses a newer one instead of guessing.
-const FORMAT_VERSION: u32 = 1;
 
 /// Why a record could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -66,14 +64,6 @@ impl JournalError {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Sealed {
-    format_version: u32,
-    checksum: String,
-    record: Box<RawValue>,
-}
-
 /// A folder of records.
 #[derive(Debug, Clone)]
 pub struct Journal {
@@ -97,24 +87,57 @@ impl Journal {
         self.durable
     }
 
-    /// Writes a record whole; on return of a durable one it is on the disk.
+    /// Writes the first record of a sandbox, before anything is attached; on return of a durable one it is on the disk.
     ///
     /// # Errors
-    /// When the folder or file cannot be written; nothing half-written is left under the record's name.
+    /// When the folder or file cannot be written.
+    pub fn begin(&self, record: &Record) -> Result<(), JournalError> {
+        self.put(record, false)
+    }
+
+    /// Writes a record whole, in place of what is there; on return of a durable one it is on the disk.
+    ///
+    /// # Errors
+    /// When the folder or file cannot be written; then what was there stays.
     pub fn write(&self, record: &Record) -> Result<(), JournalError> {
-        let path = self.path(&record.sandbox);
+        self.put(record, true)
+    }
+
+    fn put(&self, record: &Record, replaces: bool) -> Result<(), JournalError> {
+        let (path, aside) = (self.path(&record.sandbox), self.aside(&record.sandbox));
         let text = sealed(record)?;
-        let failed = |source| JournalError::Io { doing: "writing", path: path.clone(), source };
-        let mut file = self.aside().map_err(failed)?;
-        file.write_all(text.as_bytes()).map_err(failed)?;
-        if self.durable {
-            file.as_file().sync_all().map_err(failed)?;
-        }
-        file.persist(&path).map_err(|e| failed(e.error))?;
-        if self.durable {
-            fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
-        }
-        Ok(())
+        let sync = |file: &File| if self.durable { file.sync_all() } else { Ok(()) };
+        let written = self.create(&aside).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            // A first record is renamed before it is synced: a journaling file system then commits once. Torn by a power cut
+            // in between, it belongs to a pod of which nothing is attached.
+            if replaces {
+                sync(&file)?;
+            }
+            fs::rename(&aside, &path)?;
+            if !replaces {
+                sync(&file)?;
+            }
+            if self.durable { sync(&File::open(&self.dir)?) } else { Ok(()) }
+        });
+        written.map_err(|source| {
+            // The first error is the one that tells.
+            let _ = fs::remove_file(&aside);
+            if !replaces {
+                let _ = fs::remove_file(&path);
+            }
+            JournalError::Io { doing: "writing", path, source }
+        })
+    }
+
+    /// An empty file of mode 0600. Its folder is nearly always there, so it is made only when that did not work.
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(path).or_else(|_| {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+            options.open(path)
+        })
     }
 
     /// Adds the record as it is now behind what is written of it, for progress that a power cut may lose: a reboot
@@ -126,7 +149,7 @@ impl Journal {
         let path = self.path(&record.sandbox);
         let text = sealed(record)?;
         let failed = |source| JournalError::Io { doing: "writing", path: path.clone(), source };
-        let mut file = match fs::File::options().append(true).open(&path) {
+        let mut file = match File::options().append(true).open(&path) {
             Ok(file) => file,
             Err(error) if is_absent(&error) => return self.write(record),
             Err(error) => return Err(failed(error)),
@@ -149,17 +172,8 @@ impl Journal {
             return Ok(());
         }
         let path = self.path(sandbox);
-        let synced = fs::File::open(&path).and_then(|file| file.sync_data());
+        let synced = File::open(&path).and_then(|file| file.sync_data());
         synced.map_err(|source| JournalError::Io { doing: "syncing", path, source })
-    }
-
-    /// A new file of mode 0600. Its folder is nearly always there, so it is made only when that did not work.
-    fn aside(&self) -> io::Result<tempfile::NamedTempFile> {
-        let make = || tempfile::Builder::new().prefix(".").tempfile_in(&self.dir);
-        make().or_else(|_| {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-            make()
-        })
     }
 
     /// Reads a sandbox's record, if there is one.
@@ -222,18 +236,20 @@ impl Journal {
         self.path(sandbox).exists()
     }
 
-    /// Removes a sandbox's record; none is fine.
+    /// Removes a sandbox's record, and what a killed plugin left of one; none is fine.
     ///
     /// # Errors
-    /// When the file is there and stays.
+    /// When a file is there and stays.
     pub fn remove(&self, sandbox: &str) -> Result<(), JournalError> {
-        let path = self.path(sandbox);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(JournalError::Io { doing: "removing", path, source: error })
+        for path in [self.path(sandbox), self.aside(sandbox)] {
+            match fs::remove_file(&path) {
+                Err(source) if !is_absent(&source) => {
+                    return Err(JournalError::Io { doing: "removing", path, source });
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Moves a record that no DEL can serve into `given-up/` next to the journal, where it can be looked at.
@@ -251,47 +267,16 @@ impl Journal {
     fn path(&self, sandbox: &str) -> PathBuf {
         self.dir.join(format!("{sandbox}.json"))
     }
-}
 
-/// The record, and what tells whether it is whole.
-fn sealed(record: &Record) -> Result<String, JournalError> {
-    let record =
-        serde_json::value::to_raw_value(record).map_err(|e| JournalError::invalid("the record", e))?;
-    let sealed = Sealed { format_version: FORMAT_VERSION, checksum: checksum(record.get()), record };
-    serde_json::to_string(&sealed).map_err(|e| JournalError::invalid("the record", e))
-}
-
-/// Why a text is no record.
-enum Unreadable {
-    Torn(String),
-    /// Written by a newer build in this format.
-    Newer(u32),
-}
-
-/// The record, or what is wrong with its text.
-fn unsealed(text: &[u8]) -> Result<Record, Unreadable> {
-    let broken = |error: serde_json::Error| Unreadable::Torn(one_line(&error.to_string(), 100));
-    let sealed: Sealed = serde_json::from_slice(text).map_err(broken)?;
-    if sealed.format_version > FORMAT_VERSION {
-        return Err(Unreadable::Newer(sealed.format_version));
+    /// The same for every operation on the sandbox, which are never two at once: nothing of a killed one piles up.
+    fn aside(&self, sandbox: &str) -> PathBuf {
+        self.dir.join(format!(".{sandbox}.json"))
     }
-    if sealed.checksum != checksum(sealed.record.get()) {
-        return Err(Unreadable::Torn("its checksum does not match".to_owned()));
-    }
-    serde_json::from_str(sealed.record.get()).map_err(broken)
 }
 
 /// No file, or no folder that could hold one.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// FNV-1a: tells a torn or altered file; it is no protection against whoever may write the folder, who is root.
-fn checksum(text: &str) -> String {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("fnv1a:{hash:016x}")
 }
 
 /// This boot's id, as the kernel says it.

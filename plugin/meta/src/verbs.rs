@@ -159,6 +159,12 @@ fn detach_all(request: &Request, conf: &NetConf) -> Result<()> {
         return outcome
             .or_else(|fault| if journal.knows(&request.container_id) { Err(fault) } else { Ok(()) });
     }
+    for journal in journals(conf) {
+        // Nothing was attached by a plugin that was killed while it wrote its first record.
+        if let Err(error) = journal.remove(&request.container_id) {
+            log::warn!("sandbox {}: {error}", request.container_id);
+        }
+    }
     let journal = Journal::durable(&conf.state_dir);
     match takeover::adopt(conf, &request.container_id, &request.ifname, &journal)? {
         Some(mut record) => detach::detach(&runner, &journal, &mut record),

@@ -161,6 +161,11 @@ impl Host {
 
     /// Runs the plugin for a sandbox of another name.
     pub(crate) fn start_for(&self, sandbox: &str, command: &str, runtime_config: &Value) -> Child {
+        self.feed(self.command_for(sandbox, command), command, runtime_config)
+    }
+
+    /// Starts what [`Host::command_for`] prepared, or what stands around it, and hands it the config.
+    pub(crate) fn feed(&self, mut prepared: Command, command: &str, runtime_config: &Value) -> Child {
         // These verbs came with 1.1.0; a runtime does not call older configs with them.
         let version = if matches!(command, "STATUS" | "GC") { "1.1.0" } else { "1.0.0" };
         let mut config = json!({
@@ -169,7 +174,18 @@ impl Host {
             "stateDir": self.root("state"), "runDir": self.root("run"), "runtimeConfig": runtime_config,
         });
         config.as_object_mut().unwrap().extend(self.options.as_object().unwrap().clone());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_multus-shim"))
+        let mut child =
+            prepared.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let text = self.stdin.clone().unwrap_or_else(|| config.to_string());
+        // One that is killed before it reads hears nothing.
+        drop(child.stdin.take().unwrap().write_all(text.as_bytes()));
+        child
+    }
+
+    /// The plugin's process for a verb of a sandbox, not started.
+    pub(crate) fn command_for(&self, sandbox: &str, command: &str) -> Command {
+        let mut plugin = Command::new(env!("CARGO_BIN_EXE_multus-shim"));
+        plugin
             .env_clear()
             .env("CNI_COMMAND", command)
             .env("CNI_CONTAINERID", sandbox)
@@ -178,15 +194,8 @@ impl Host {
             // The delegates only record, so the test's own namespace can stand for the pod's.
             .env("CNI_NETNS_OVERRIDE", if self.own_netns_is_an_error { "" } else { "1" })
             .env("CNI_PATH", self.plugins.bin())
-            .env("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=demo;K8S_POD_NAME=pod;K8S_POD_UID=u1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let text = self.stdin.clone().unwrap_or_else(|| config.to_string());
-        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        child
+            .env("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=demo;K8S_POD_NAME=pod;K8S_POD_UID=u1");
+        plugin
     }
 
     /// `VERB delegate ifname` of every call a delegate saw, in order.
@@ -220,12 +229,19 @@ impl Host {
         names
     }
 
+    /// Files of sandboxes that are left on the host.
+    pub(crate) fn left(&self) -> Vec<String> {
+        let folders = ["state/journal", "state/given-up", "run/plain", "run/lock"];
+        let in_folder = |folder: &str| {
+            self.files(folder).into_iter().map(move |name| format!("{folder}/{name}")).collect()
+        };
+        folders.into_iter().flat_map(|folder| -> Vec<String> { in_folder(folder) }).collect()
+    }
+
     /// Asserts that nothing of a sandbox is left on the host.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {
-        for folder in ["state/journal", "state/given-up", "run/plain", "run/lock"] {
-            assert_eq!(self.files(folder), Vec::<String>::new(), "left in {folder}");
-        }
+        assert_eq!(self.left(), Vec::<String>::new());
     }
 }
 

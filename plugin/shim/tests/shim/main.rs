@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 mod collect;
+mod crashes;
 mod errors;
 mod faults;
 mod flow;

@@ -1,0 +1,136 @@
+//! What is on the disk when, and what is left of a plugin that is killed, or fails, at any of its system calls.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use testkit::strace::{self, Point};
+
+use crate::host::{Answer, Host};
+
+/// Points of each verb that the gate tries.
+const SOME: usize = 25;
+
+fn networks() -> Value {
+    json!({"io.kubernetes.cri.pod-annotations": {"k8s.v1.cni.cncf.io/networks": "a,b"}})
+}
+
+fn host() -> Host {
+    let host = Host::new();
+    host.honest_daemon(&[
+        ("demo/a", host.nad("second", &json!({}))),
+        ("demo/b", host.nad("third", &json!({}))),
+    ]);
+    host
+}
+
+/// Runs a verb under strace, with the fault of `point`. Its exit code is strace's own where strace is all that is left.
+fn traced(host: &Host, verb: &str, point: Option<&Point>, config: &Value) -> Answer {
+    let mut command = strace::under(&host.command_for(&host.container, verb), &host.root("calls"), point);
+    command.stdin(Stdio::piped());
+    Answer::of(host.feed(command, verb, config).wait_with_output().unwrap())
+}
+
+/// The line of the log, from `from` on, that has all these words.
+#[track_caller]
+fn line_of(log: &[&str], from: usize, words: &[&str]) -> usize {
+    let found = log.iter().skip(from).position(|line| words.iter().all(|word| line.contains(word)));
+    from + found.unwrap_or_else(|| panic!("no {words:?} after line {from} of:\n{}", log.join("\n")))
+}
+
+// Holds: C29
+#[test]
+fn a_record_is_on_the_disk_before_the_first_delegate_runs_and_its_results_before_the_answer() {
+    if !strace::available() {
+        return;
+    }
+    let host = host();
+    assert!(traced(&host, "ADD", None, &networks()).ok);
+    let text = fs::read_to_string(host.root("calls")).unwrap();
+    let log: Vec<&str> = text.lines().collect();
+    let renamed = line_of(&log, 0, &["rename", "/journal/sandbox1.json"]);
+    let synced = line_of(&log, renamed, &["fsync("]);
+    let named = line_of(&log, synced + 1, &["fsync("]);
+    let ran = line_of(&log, 0, &["execve(", "/first"]);
+    assert!(named < ran, "a power cut would lose the record of what runs:\n{text}");
+    let asked = line_of(&log, ran, &["POST /v1/publish"]);
+    let results = line_of(&log, asked, &["fdatasync("]);
+    let answered = line_of(&log, results, &["write(1, "]);
+    assert!(asked < results && results < answered, "{text}");
+    assert!(host.call("DEL", Some("a,b")).ok);
+}
+
+#[test]
+fn a_plain_pod_syncs_nothing() {
+    if !strace::available() {
+        return;
+    }
+    let host = Host::new();
+    let plain = json!({"io.kubernetes.cri.pod-annotations": {}});
+    for verb in ["ADD", "DEL"] {
+        assert!(traced(&host, verb, None, &plain).ok);
+        let text = fs::read_to_string(host.root("calls")).unwrap();
+        assert!(
+            !["fsync(", "fdatasync(", "sync_file_range("].iter().any(|call| text.contains(call)),
+            "{text}"
+        );
+    }
+}
+
+/// `(attached, detached)` as the delegates saw it: of what an ADD was called last, a DEL must have been called since.
+#[track_caller]
+fn assert_all_detached(host: &Host, point: &Point) {
+    let mut last: BTreeMap<String, String> = BTreeMap::new();
+    for call in host.calls() {
+        let (verb, of) = call.split_once(' ').unwrap();
+        last.insert(of.to_owned(), verb.to_owned());
+    }
+    assert!(last.values().all(|verb| verb == "DEL"), "{point:?}: {last:?}");
+}
+
+/// No process of this host's runs any more.
+#[track_caller]
+fn assert_nothing_runs(host: &Host, point: &Point) {
+    let running = Command::new("pgrep").arg("-f").arg(host.plugins.bin()).output().unwrap();
+    assert!(running.stdout.is_empty(), "{point:?}: {}", String::from_utf8_lossy(&running.stdout));
+}
+
+fn at_every_point_of(verb: &str) {
+    if !strace::available() {
+        return;
+    }
+    let host = host();
+    if verb == "DEL" {
+        assert!(host.call("ADD", Some("a,b")).ok);
+    }
+    assert!(traced(&host, verb, None, &networks()).ok);
+    assert!(host.call("DEL", Some("a,b")).ok);
+    let points = strace::points(&host.root("calls"), &["ENOSPC", "EIO", "EROFS"]).unwrap();
+    for point in strace::sample(points, SOME) {
+        if verb == "DEL" {
+            let answer = host.call("ADD", Some("a,b"));
+            assert!(answer.ok, "{point:?}: the sandbox cannot be attached anew: {answer:?}");
+        }
+        traced(&host, verb, Some(&point), &networks());
+        assert_nothing_runs(&host, &point);
+        let answer = host.call("DEL", Some("a,b"));
+        assert!(answer.ok, "{point:?}: {answer:?}");
+        assert_all_detached(&host, &point);
+        assert_eq!(host.left(), Vec::<String>::new(), "{point:?}");
+    }
+}
+
+// Holds: D9, C29
+#[test]
+fn at_every_system_call_of_an_add_the_del_that_follows_detaches_all_and_leaves_nothing() {
+    at_every_point_of("ADD");
+}
+
+// Holds: D9
+#[test]
+fn at_every_system_call_of_a_del_the_next_one_detaches_the_rest_and_leaves_nothing() {
+    at_every_point_of("DEL");
+}
