@@ -17,20 +17,21 @@ use crate::{serial::Load, stats::median, subject::Kind, world::Pod};
 /// How long nothing may be logged until all is said to be logged: events and the status of plain pods come later.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// When the ADD of a pod ran, and right after it the DEL.
+/// When the ADD of a pod ran, and later its DEL.
 #[derive(Debug, Clone)]
 pub(crate) struct Window {
     pod: String,
     begin: f64,
     added: f64,
+    deleting: f64,
     deleted: f64,
 }
 
 impl Window {
-    pub(crate) fn new(pod: &Pod, [begin, added, deleted]: [SystemTime; 3]) -> Self {
+    pub(crate) fn new(pod: &Pod, [begin, added, deleting, deleted]: [SystemTime; 4]) -> Self {
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let [begin, added, deleted] = [begin, added, deleted].map(seconds);
-        Self { pod: pod.name.clone(), begin, added, deleted }
+        let [begin, added, deleting, deleted] = [begin, added, deleting, deleted].map(seconds);
+        Self { pod: pod.name.clone(), begin, added, deleting, deleted }
     }
 }
 
@@ -91,9 +92,7 @@ pub(crate) fn count(log: &Path, subject: Kind, load: Load, windows: &[Window]) -
     let (mut all, mut writes) = (BTreeMap::<String, usize>::new(), Vec::new());
     for entry in &mine {
         let waited = inside(entry, |window| (window.begin, window.added));
-        // A plain pod lives between its ADD and its DEL, and is told of meanwhile.
-        let waited_by_del =
-            load.networks > 0 && !waited && inside(entry, |window| (window.added, window.deleted));
+        let waited_by_del = !waited && inside(entry, |window| (window.deleting, window.deleted));
         awaited_by_del += usize::from(waited_by_del);
         if !waited && !waited_by_del && !of_pod(entry) {
             continue;

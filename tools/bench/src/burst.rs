@@ -3,7 +3,7 @@
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -62,11 +62,8 @@ pub(crate) fn run(
     for repetition in 0..repetitions {
         for ((subject, rates), failed) in subjects.iter().zip(&mut rates).zip(&failed) {
             let prefix = format!("burst{count}-{repetition}");
-            let pods = world.pods(subject.kind.namespace(), &prefix, count, NODE, &network_names(2))?;
-            let begin = Instant::now();
-            all(&pods, at_once, |pod| add(subject, pod, failed))?;
-            rates.push(count as f64 / begin.elapsed().as_secs_f64());
-            all(&pods, at_once, |pod| call::run(&subject.calls("DEL", pod), &subject.log).map(drop))?;
+            let took = once(world, subject, &prefix, (count, at_once), failed)?;
+            rates.push(count as f64 / took.as_secs_f64());
         }
         progress.step(&title, repetition + 1, repetitions);
     }
@@ -77,6 +74,22 @@ pub(crate) fn run(
     };
     let rows = subjects.iter().zip(&rates).zip(failed).map(row).collect::<Result<_>>()?;
     Ok(Burst { pods: count, at_once, rows })
+}
+
+/// Attaches so many new pods, so many at a time, and detaches them; returns how long the ADDs took.
+pub(crate) fn once(
+    world: &World,
+    subject: &Subject,
+    prefix: &str,
+    (count, at_once): (usize, usize),
+    failed: &AtomicUsize,
+) -> Result<Duration> {
+    let pods = world.pods(subject.kind.namespace(), prefix, count, NODE, &network_names(2))?;
+    let begin = Instant::now();
+    all(&pods, at_once, |pod| add(subject, pod, failed))?;
+    let took = begin.elapsed();
+    all(&pods, at_once, |pod| call::run(&subject.calls("DEL", pod), &subject.log).map(drop))?;
+    Ok(took)
 }
 
 fn add(subject: &Subject, pod: &Pod, failed: &AtomicUsize) -> Result<()> {

@@ -7,6 +7,7 @@
 mod audit;
 mod burst;
 mod call;
+mod limit;
 mod machine;
 mod memory;
 mod page;

@@ -1,6 +1,7 @@
 //! How much a daemon keeps in memory, by the number of networks in the cluster.
 
 use std::{
+    sync::atomic::AtomicUsize,
     thread,
     time::{Duration, Instant},
 };
@@ -9,7 +10,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
-    call,
+    burst, call,
     progress::Progress,
     serial::network_names,
     subject::{Kind, Programs, Subject},
@@ -19,6 +20,8 @@ use crate::{
 /// A network definition as people write them.
 pub(crate) const TYPICAL: &str = r#"{"cniVersion":"1.0.0","name":"storage","type":"macvlan","master":"ens1f0","mode":"bridge","mtu":9000,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.56.217.0/24","rangeStart":"10.56.217.100","rangeEnd":"10.56.217.200"}]],"routes":[{"dst":"10.56.0.0/16"}]}}"#;
 
+/// Pods, and how many of them at once.
+pub(crate) const BURST: (usize, usize) = (60, 20);
 /// How long it may change no more until it is at rest.
 const REST: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,6 +33,8 @@ pub(crate) struct Row {
     pub(crate) networks: usize,
     /// Resident, in kB, at rest.
     pub(crate) resident: u64,
+    /// The largest until the end of a burst of [`BURST`], in kB.
+    pub(crate) peak: u64,
     /// From the start of the process until it attached a first pod with networks, in milliseconds.
     pub(crate) serves_after: f64,
 }
@@ -64,7 +69,10 @@ pub(crate) fn run(
             }
             let serves_after = begin.elapsed().as_secs_f64() * 1000.0;
             call::run(&subject.calls("DEL", pod), &subject.log)?;
-            rows.push(Row { subject: kind, networks, resident: at_rest(&subject)?, serves_after });
+            let resident = at_rest(&subject)?;
+            burst::once(world, &subject, &format!("peak{networks}"), BURST, &AtomicUsize::new(0))?;
+            let peak = subject.daemon.as_ref().map_or(Ok(0), |daemon| daemon.memory("VmHWM"))?;
+            rows.push(Row { subject: kind, networks, resident, peak, serves_after });
         }
     }
     Ok(rows)

@@ -5,16 +5,15 @@ use std::{fmt::Display, fs, path::Path};
 use anyhow::{Context, Result};
 
 use crate::{
+    limit,
+    memory::BURST,
     plot::{self, Bar},
     report::{Report, megabytes, milliseconds, significant},
-    serial::Load,
+    serial::REST,
     starts::Starts,
     stats::Stats,
     subject::Kind,
 };
-
-/// The system calls of a plain pod's ADD, as the gate holds them.
-const HOT_PATH: &str = include_str!("../hot-path.txt");
 
 /// Writes the page and its plots.
 pub(crate) fn write(docs: &Path, report: &Report) -> Result<()> {
@@ -106,7 +105,11 @@ fn page(report: &Report, pictures: &[String]) -> String {
         let holds = if budget.holds { "yes" } else { "**no**" };
         page += &row([budget.promise, &budget.limit, &budget.measured, holds]);
     }
-    page += "\n## One call after the other\n\nMilliseconds. Requests are those that the ADD of a pod waits for.\n\n";
+    page += &format!(
+        "\n## One call after the other\n\nMilliseconds, each call {} ms after the one before, so that nobody pays for what \
+         another leaves to be done.\nRequests are those that the ADD of a pod waits for.\n\n",
+        REST.as_millis()
+    );
     page += &row(["", "", "ADD median", "ADD p99", "DEL median", "DEL p99", "API requests"]);
     page += &row(["---"; 7]);
     for scenario in &report.serial {
@@ -153,8 +156,8 @@ fn page(report: &Report, pictures: &[String]) -> String {
     }
     page += &cluster(report);
     page += &requests(report);
-    page += &limit(report);
-    page += &hot_path();
+    page += &limit::parts(report);
+    page += &limit::system_calls();
     page += "\n## Plots\n\n";
     for name in pictures {
         page += &format!("![{name}](performance/{name}.svg)\n");
@@ -165,14 +168,25 @@ fn page(report: &Report, pictures: &[String]) -> String {
 /// Memory, large clusters and sizes.
 fn cluster(report: &Report) -> String {
     let mut text = String::from("\n## Memory and sizes\n\n");
-    text += "Ready: from the start of the process until a pod with a network was attached.\n\n";
-    text += &row(["networks in the cluster", "daemon of", "resident, MB", "ready after, ms"]);
-    text += &row(["---"; 4]);
+    text += &format!(
+        "Resident, of the daemon alone. The burst: {} pods with two networks, {} at once. Ready: from the start of the\n\
+         process until a pod with a network was attached.\n\n",
+        BURST.0, BURST.1
+    );
+    text += &row([
+        "networks in the cluster",
+        "daemon of",
+        "at rest, MB",
+        "peak in a burst, MB",
+        "ready after, ms",
+    ]);
+    text += &row(["---"; 5]);
     for one in &report.memory {
         text += &row([
             one.networks.to_string(),
             one.subject.title().to_owned(),
             megabytes(one.resident),
+            megabytes(one.peak),
             format!("{:.0}", one.serves_after),
         ]);
     }
@@ -216,80 +230,7 @@ fn requests(report: &Report) -> String {
     text
 }
 
-/// What the time of an ADD with two networks is made of, each part measured alone.
-fn limit(report: &Report) -> String {
-    let parts = &report.parts;
-    let load = Load { networks: 2, real: false };
-    let (Some(scenario), Some(calls)) = (report.scenario(2), report.requests_of(Kind::Ours, load)) else {
-        return String::new();
-    };
-    let (Some(ours), Some(bare)) = (scenario.row(Kind::Ours), scenario.row(Kind::Bare)) else {
-        return String::new();
-    };
-    let known = [
-        ("three delegates: fork, exec, exit", bare.add.median),
-        ("starting and ending the plugin itself", parts.start_plugin.median),
-        ("the journal before the first delegate: file and folder synced (fsync)", parts.synced_file.median),
-        (
-            "the journal after each delegate: three steps added, without the sync of the last",
-            3.0 * parts.noted.median,
-        ),
-        ("two round trips on the daemon's socket: resolve and publish", 2.0 * parts.round_trip.median),
-        ("the API server's own time for the PATCH of the status", calls.status_write),
-    ];
-    let rest = ours.add.median - known.iter().map(|(_, time)| time).sum::<f64>();
-    let mut text =
-        String::from("\n## What the limit is made of\n\nADD of a pod with two networks, medians.\n\n");
-    text += &row(["part", "ms"]);
-    text += &row(["---"; 2]);
-    for (name, time) in known {
-        text += &row([name.to_owned(), milliseconds(time)]);
-    }
-    text += &row([
-        "the rest: that sync, fork from a larger process, a look into the namespace for each network, locks, JSON, TLS to the API server"
-            .to_owned(),
-        milliseconds(rest),
-    ]);
-    text += &row(["together".to_owned(), milliseconds(ours.add.median)]);
-    let peer = report.requests_of(Kind::PeerThick, load).map(|calls| calls.status_write);
-    let update = peer.map(|time| format!(" ({} ms here)", milliseconds(time))).unwrap_or_default();
-    let each = (ours.del.median - parts.start_plugin.median) / 3.0;
-    text += &format!(
-        "\nThe status of a pod with networks is published before the pod starts, so the PATCH is waited for; Go Multus sends an\n\
-         UPDATE{update}, and a GET before it. The journal is synced before the first delegate, or a power cut would leak\n\
-         addresses; Go Multus keeps none. A DEL is the plugin's start and three delegates of {} ms each: found, forked,\n\
-         executed, fed, listened to and reaped, under a deadline and as a group of its own. Called bare, each takes {} ms.\n",
-        milliseconds(each),
-        milliseconds(bare.del.median / 3.0)
-    );
-    text += &format!(
-        "\nA plain pod's ADD is the plugin's start ({} ms) and the delegate's ({} ms), and what fork and exec from the\n\
-         plugin cost. It asks nobody and syncs nothing.\n",
-        milliseconds(parts.start_plugin.median),
-        milliseconds(parts.start_delegate.median)
-    );
-    text
-}
-
-fn hot_path() -> String {
-    let mut text = String::from(
-        "\n## System calls of a plain pod's ADD\n\n\
-         Held by a test, with the number of instructions: `cargo test -p xtask hot_path`. Calls of the delegate are not\n\
-         counted.\n\n",
-    );
-    text += &row(["call", "times", "why"]);
-    text += &row(["---"; 3]);
-    for line in HOT_PATH.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
-        let mut words = line.splitn(3, char::is_whitespace).map(str::trim);
-        if let (Some(call), Some(times), Some(why)) = (words.next(), words.next(), words.next())
-            && call != "instructions"
-        {
-            text += &row([call, times, why]);
-        }
-    }
-    text
-}
-
-fn row<const N: usize>(cells: [impl Display; N]) -> String {
+/// A row of a table.
+pub(crate) fn row<const N: usize>(cells: [impl Display; N]) -> String {
     format!("| {} |\n", cells.map(|cell| cell.to_string()).join(" | "))
 }

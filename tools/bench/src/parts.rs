@@ -6,6 +6,7 @@ use std::{
     os::unix::net::UnixStream,
     path::Path,
     process::{Command, Stdio},
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,8 @@ use serde::Serialize;
 use crate::stats::Stats;
 
 const ROUNDS: usize = 200;
+/// As between the calls that these are parts of, though shorter.
+const REST: Duration = Duration::from_millis(5);
 /// About as long as the record of a pod with two networks.
 const RECORD: [u8; 2048] = [b'x'; 2048];
 
@@ -25,10 +28,14 @@ pub(crate) struct Parts {
     pub(crate) start_plugin: Stats,
     /// The same of the no-op delegate.
     pub(crate) start_delegate: Stats,
-    /// A file written aside, synced, renamed, and its folder synced.
+    /// A file written aside, renamed, synced, and its folder synced.
     pub(crate) synced_file: Stats,
     /// As much added to a file that is there.
     pub(crate) noted: Stats,
+    /// The same, synced.
+    pub(crate) noted_synced: Stats,
+    /// Such a file removed.
+    pub(crate) removed: Stats,
     /// Connecting to the daemon's socket, a question, its answer, and the end of the connection.
     pub(crate) round_trip: Stats,
 }
@@ -39,7 +46,9 @@ pub(crate) fn measure(shim: &Path, delegate: &Path, socket: &Path, folder: &Path
         start_plugin: repeat(|| start(Command::new(shim).arg("--version")))?,
         start_delegate: repeat(|| start(&mut Command::new(delegate)))?,
         synced_file: repeat(|| write(folder))?,
-        noted: repeat(|| note(folder))?,
+        noted: repeat(|| note(folder).map(drop))?,
+        noted_synced: repeat(|| Ok(note(folder)?.sync_data()?))?,
+        removed: removals(folder)?,
         round_trip: repeat(|| ask(socket))?,
     })
 }
@@ -47,6 +56,7 @@ pub(crate) fn measure(shim: &Path, delegate: &Path, socket: &Path, folder: &Path
 fn repeat(mut part: impl FnMut() -> Result<()>) -> Result<Stats> {
     let mut times = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
+        sleep(REST);
         let begin = Instant::now();
         part()?;
         times.push(begin.elapsed());
@@ -66,15 +76,27 @@ fn write(folder: &Path) -> Result<()> {
     let (aside, path) = (folder.join(".aside"), folder.join("record.json"));
     let mut file = File::create(&aside)?;
     file.write_all(&RECORD)?;
-    file.sync_all()?;
     fs::rename(&aside, &path)?;
-    File::open(folder)?.sync_all()?;
-    fs::remove_file(&path).map_err(Into::into)
+    file.sync_all()?;
+    File::open(folder)?.sync_all().map_err(Into::into)
 }
 
-fn note(folder: &Path) -> Result<()> {
+fn note(folder: &Path) -> Result<File> {
     let mut file = File::options().append(true).create(true).open(folder.join("steps.json"))?;
-    file.write_all(&RECORD).map_err(Into::into)
+    file.write_all(&RECORD)?;
+    Ok(file)
+}
+
+fn removals(folder: &Path) -> Result<Stats> {
+    let mut times = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        write(folder)?;
+        sleep(REST);
+        let begin = Instant::now();
+        fs::remove_file(folder.join("record.json"))?;
+        times.push(begin.elapsed());
+    }
+    Ok(Stats::of(&times))
 }
 
 fn ask(socket: &Path) -> Result<()> {

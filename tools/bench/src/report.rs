@@ -184,12 +184,12 @@ impl Report {
             }
         }
         if !self.memory.is_empty() {
-            line(["", "", "MB", "ready ms", "", ""]);
+            line(["", "", "MB", "ready ms", "peak MB", ""]);
         }
         for row in &self.memory {
             let name = format!("daemon, {} networks", row.networks);
             let ready = format!("{:.0}", row.serves_after);
-            line([&name, row.subject.title(), &megabytes(row.resident), &ready, "", ""]);
+            line([&name, row.subject.title(), &megabytes(row.resident), &ready, &megabytes(row.peak), ""]);
         }
         let budgets = self.budgets();
         text.push('\n');

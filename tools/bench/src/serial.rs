@@ -20,7 +20,7 @@ use crate::{
 
 /// Before each call: what a call leaves to be done after its answer (events, requests that Go Multus sends later) must
 /// not fall on whoever comes next, and on a node the calls of one pod are seconds apart.
-const REST: Duration = Duration::from_millis(25);
+pub(crate) const REST: Duration = Duration::from_millis(25);
 /// Pods of which later requests are counted.
 const LASTING: usize = 5;
 /// Calls that warm caches and are not counted.
@@ -103,8 +103,9 @@ pub(crate) fn lasting(world: &World, subject: &Subject, load: Load) -> Result<Ve
     }
     audit::settle(&world.audit_log())?;
     let end = |(pod, (begin, added)): (&Pod, (SystemTime, SystemTime))| {
+        let deleting = SystemTime::now();
         call::run(&subject.calls("DEL", pod), &subject.log)?;
-        Ok(Window::new(pod, [begin, added, SystemTime::now()]))
+        Ok(Window::new(pod, [begin, added, deleting, SystemTime::now()]))
     };
     pods.iter().zip(added).map(end).collect()
 }
@@ -146,8 +147,9 @@ pub(crate) fn run(
             let add = call::run(&subject.calls("ADD", pod), &subject.log)?;
             let added = SystemTime::now();
             sleep(REST);
+            let deleting = SystemTime::now();
             let del = call::run(&subject.calls("DEL", pod), &subject.log)?;
-            let window = Window::new(pod, [begin, added, SystemTime::now()]);
+            let window = Window::new(pod, [begin, added, deleting, SystemTime::now()]);
             if round >= WARM_UP
                 && let (Some(times), Some(windows)) = (times.get_mut(place), windows.get_mut(place))
             {

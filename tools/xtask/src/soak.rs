@@ -30,10 +30,10 @@ pub(crate) fn run() -> Result<ExitCode> {
     Ok(gate.report())
 }
 
-/// `install` and `config` are killed and refused at every system call.
+/// The plugin, `install` and `config` are killed and refused at every system call.
 fn faults() -> Command {
-    let mut tests = cargo(["test", "--package", "install", "--package", "config", "--no-fail-fast"]);
-    tests.args(["--", "--nocapture", "faults::"]).env("FAULT_POINTS", "all");
+    let mut tests = cargo(["test", "--workspace", "--exclude", "e2e", "--no-fail-fast"]);
+    tests.args(["--", "--nocapture", "at_every_system_call"]).env("FAULT_POINTS", "all");
     tests
 }
 
