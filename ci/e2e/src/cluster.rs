@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+/// How long a node may take to be Ready again after a test.
+const NODES_WITHIN: Duration = Duration::from_secs(60);
 /// Where the chart is installed.
 pub const NAMESPACE: &str = "multus-system";
 /// The DaemonSet, by kubectl's name for it.
@@ -37,7 +39,10 @@ impl Cluster {
     pub fn ready() -> Result<&'static Self> {
         static READY: OnceLock<Result<Cluster, String>> = OnceLock::new();
         let ready = READY.get_or_init(|| Self::install().map_err(|error| format!("{error:#}")));
-        ready.as_ref().map_err(|error| anyhow::Error::msg(error.clone()))
+        let cluster = ready.as_ref().map_err(|error| anyhow::Error::msg(error.clone()))?;
+        // A test before may have left a node that the API server has not heard of for a while.
+        eventually(NODES_WITHIN, || cluster.all_nodes_are_ready())?;
+        Ok(cluster)
     }
 
     fn install() -> Result<Self> {
@@ -139,15 +144,22 @@ impl Cluster {
         self.xtask(&["cluster", "exec", node, "--", "sh", "-c", line])
     }
 
-    /// Names of the nodes that are Ready.
+    /// Names of the nodes.
     ///
     /// # Errors
     /// kubectl's own words.
     pub fn nodes(&self) -> Result<Vec<String>> {
-        let ready =
-            "{range .items[*]}{.metadata.name} {.status.conditions[?(@.type=='Ready')].status}{'\\n'}{end}";
-        let text = self.kubectl(&["get", "nodes", "-o", &format!("jsonpath={ready}")])?;
-        Ok(text.lines().filter_map(|line| line.strip_suffix(" True")).map(str::to_owned).collect())
+        let text =
+            self.kubectl(&["get", "nodes", "-o", "jsonpath={range .items[*]}{.metadata.name}{'\\n'}{end}"])?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    fn all_nodes_are_ready(&self) -> Result<()> {
+        let states = "jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type=='Ready')].status}{'\\n'}{end}";
+        let text = self.kubectl(&["get", "nodes", "-o", states])?;
+        let unready: Vec<&str> = text.lines().filter(|line| !line.ends_with(" True")).collect();
+        ensure!(unready.is_empty(), "nodes that are not Ready: {unready:?}");
+        Ok(())
     }
 
     /// Runs the installed plugin by hand on the node, as the runtime would for a pod with these annotations and

@@ -48,15 +48,19 @@ pub(crate) struct Plugin {
 }
 
 /// Starts `binary` with `env` on top of our own environment, and pipes for its three streams. It dies with the
-/// thread that calls this.
+/// thread that calls this. This process must handle no signal that others send: until its exec, the child would run the
+/// handler in our memory.
 pub(crate) fn spawn(binary: &Path, env: &[(&str, String)], deadline: Instant) -> Result<Plugin, Error> {
     let give_up = (Instant::now() + BUSY_FOR).min(deadline);
+    let mut refused = false;
     loop {
         if Instant::now() >= deadline {
             return Err(Error::new(code::TRY_AGAIN_LATER, "no time was left to start it"));
         }
         match start(binary, env) {
-            Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy || just_begun(binary, &e) => {}
+            Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy => {}
+            // It may have been completed since: only the second time counts.
+            Err(e) if nothing_to_run(&e) && (just_begun(binary) || !refused) => refused = true,
             other => return other.map_err(|e| broken(binary, &why(binary, &e))),
         }
         if Instant::now() >= give_up {
@@ -105,7 +109,7 @@ impl Image {
         let failed = AtomicI32::new(0);
         let child = || {
             let outcome = become_plugin(streams, parent, &arguments, &environment);
-            failed.store(outcome as i32, Ordering::Relaxed);
+            failed.store(outcome, Ordering::Relaxed);
             127
         };
         let mut stack = [0; STACK];
@@ -133,13 +137,13 @@ impl Image {
     }
 }
 
-/// In the child: does not return but with the reason why it is no plugin.
+/// In the child: does not return but with the error number that says why it is no plugin.
 fn become_plugin(
     streams: [BorrowedFd<'_>; 3],
     parent: Pid,
     arguments: &[*const libc::c_char],
     environment: &[*const libc::c_char],
-) -> Errno {
+) -> i32 {
     let prepare = || {
         let [input, output, errors] = streams;
         dup2_stdin(input)?;
@@ -151,7 +155,7 @@ fn become_plugin(
         if getppid() == parent { Ok(()) } else { Err(Errno::EPIPE) }
     };
     if let Err(error) = prepare() {
-        return error;
+        return error as i32;
     }
     #[expect(
         unsafe_code,
@@ -163,17 +167,20 @@ fn become_plugin(
         if let Err(error) =
             signal(Signal::SIGPIPE, SigHandler::SigDfl).and_then(|_| SigSet::empty().thread_set_mask())
         {
-            return error;
+            return error as i32;
         }
         libc::execve(arguments[0], arguments.as_ptr(), environment.as_ptr());
     }
-    Errno::last()
+    Errno::last_raw()
 }
 
-/// Whether the kernel found nothing to run because an installer has just begun to write it.
-fn just_begun(binary: &Path, e: &io::Error) -> bool {
+fn nothing_to_run(e: &io::Error) -> bool {
     e.raw_os_error() == Some(libc::ENOEXEC)
-        && matches!(beginning(binary).as_slice(), [] | [b'#'] | [0x7f] | [0x7f, _] | [0x7f, _, _])
+}
+
+/// Whether an installer has just begun to write it.
+fn just_begun(binary: &Path) -> bool {
+    matches!(beginning(binary).as_slice(), [] | [b'#'] | [0x7f] | [0x7f, _] | [0x7f, _, _])
 }
 
 /// Its first four bytes, or as many as can be read.
@@ -188,9 +195,12 @@ fn why(binary: &Path, e: &io::Error) -> String {
     match e.kind() {
         io::ErrorKind::NotFound => "its interpreter is missing".to_owned(),
         io::ErrorKind::PermissionDenied => "it is not executable".to_owned(),
-        _ if e.raw_os_error() != Some(libc::ENOEXEC) => e.to_string(),
-        _ if beginning(binary) == *b"\x7fELF" => "it is cut off, or built for other machines".to_owned(),
-        _ => "it is neither an ELF binary nor a script with #!".to_owned(),
+        _ if !nothing_to_run(e) => e.to_string(),
+        _ => match beginning(binary).as_slice() {
+            b"\x7fELF" => "it is cut off, or built for other machines".to_owned(),
+            [b'#', b'!', ..] => "its first line names no interpreter".to_owned(),
+            _ => "it is neither an ELF binary nor a script with #!".to_owned(),
+        },
     }
 }
 

@@ -37,9 +37,9 @@ pub fn attach(
         .map(|delegate| record::Attachment::planned(delegate, &record.args))
         .collect::<std::result::Result<_, _>>()
         .map_err(unrecorded)?;
-    if let Some(first) = record.attachments.first_mut() {
-        first.phase = Phase::Attaching;
-    }
+    // The notes of a plain pod may fail later, so all of it counts as begun.
+    let begun = if journal.is_durable() { 1 } else { usize::MAX };
+    record.attachments.iter_mut().take(begun).for_each(|attachment| attachment.phase = Phase::Attaching);
     // A pod with networks is on disk before its first delegate runs.
     kept(journal, journal.begin(record))?;
     let mut results = Vec::with_capacity(delegates.len());

@@ -170,7 +170,7 @@ pub trait Cluster {
     fn resolve(&self, request: &ResolveRequest) -> Result<ResolveResponse, ClusterError>;
 
     /// Begins to write the `network-status` annotation of that very generation of the pod; then tells its owner the
-    /// summary, best effort. What is returned waits for the outcome, and must be called.
+    /// summary, best effort. What is returned waits for the outcome, and must be called: else it may come when nobody expects it.
     ///
     /// # Errors
     /// When the pod is gone or replaced, or the cluster cannot be reached in time.

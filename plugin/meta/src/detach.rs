@@ -37,6 +37,11 @@ pub fn record_of(journal: &Journal, sandbox: &str) -> Result<Option<Record>> {
             journal.give_up(sandbox)?;
             Ok(None)
         }
+        Err(error @ JournalError::Empty { .. }) => {
+            log::warn!("{error}");
+            journal.remove(sandbox)?;
+            Ok(None)
+        }
         read => Ok(read?),
     }
 }

@@ -22,6 +22,9 @@ use crate::{
 /// A runtime lists a sandbox only after its ADD has ended; a younger one may just not be listed yet.
 const SETTLED: Duration = Duration::from_secs(60);
 
+/// What sandboxes that were given up may take of a GC, all together.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// Container and interface of an attachment that lives.
 pub(crate) type Pair = (String, String);
 
@@ -79,9 +82,31 @@ pub fn gc(request: &Request, conf: &NetConf) -> Result<()> {
             failures.push(Fault::new(error.code, "NETWORK_GC", line));
         }
     }
+    retry_given_up(conf, &Runner { deadline: Instant::now() + RETRY, ..runner }, &valid);
     let Some(first) = failures.first() else { return Ok(()) };
     let lines: Vec<&str> = failures.iter().map(|fault| fault.message.as_str()).collect();
     Err(Fault::new(first.code, "GC_FAILED", lines.join("; ")))
+}
+
+/// What no DEL could detach in time is tried again: nobody else would. It has failed for long, so it fails no GC.
+fn retry_given_up(conf: &NetConf, runner: &Runner<'_>, valid: &[Pair]) {
+    for journal in journals(conf).map(|journal| journal.given_up()) {
+        let sandboxes = journal.sandboxes().unwrap_or_else(|error| {
+            log::warn!("{error}");
+            Vec::new()
+        });
+        for sandbox in sandboxes {
+            let listed = valid.iter().any(|(container_id, _)| *container_id == sandbox);
+            // One that cannot be read was set aside to be looked at, and has been told of.
+            if listed || journal.read(&sandbox).is_err() {
+                continue;
+            }
+            let lock = SandboxLock::acquire(&conf.run_dir, &sandbox, Instant::now());
+            if let Err(fault) = lock.and_then(|lock| release(runner, &lock, &journal, &sandbox)) {
+                log::warn!("sandbox {sandbox}, given up before: {}", fault.line());
+            }
+        }
+    }
 }
 
 /// DEL for a sandbox that the runtime no longer has.

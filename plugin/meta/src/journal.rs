@@ -24,6 +24,8 @@ use crate::record::Record;
 const SEPARATOR: char = '\u{1e}';
 /// A file system that knew the new length of a file and lost what was there, fills it with zeros.
 const BETWEEN_TEXTS: [u8; 2] = [SEPARATOR as u8, 0];
+/// The folder of records that no DEL could serve.
+const GIVEN_UP: &str = "given-up";
 /// Texts of one record, about.
 const MOST_STEPS: u64 = 16;
 
@@ -47,6 +49,12 @@ pub enum JournalError {
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// The file says nothing: a power cut came before its first sync, so before anything was attached.
+    #[error("{path} is empty: its plugin lost power before it ran anything", path = path.display())]
+    Empty {
+        /// The record's file.
+        path: PathBuf,
     },
     /// Something to be recorded is no JSON.
     #[error("{what} is no JSON: {why}")]
@@ -82,6 +90,11 @@ impl Journal {
         Self { dir: run_dir.join("plain"), durable: false }
     }
 
+    /// What [`Journal::give_up`] set aside of it.
+    pub fn given_up(&self) -> Self {
+        Self { dir: self.dir.with_file_name(GIVEN_UP), durable: self.durable }
+    }
+
     /// Whether its records survive a power cut.
     pub fn is_durable(&self) -> bool {
         self.durable
@@ -98,7 +111,7 @@ impl Journal {
     /// Writes a record whole, in place of what is there; on return of a durable one it is on the disk.
     ///
     /// # Errors
-    /// When the folder or file cannot be written; then what was there stays.
+    /// When the folder or file cannot be written; then what was there stays, or the new record is there and not synced.
     pub fn write(&self, record: &Record) -> Result<(), JournalError> {
         self.put(record, true)
     }
@@ -179,7 +192,7 @@ impl Journal {
     /// Reads a sandbox's record, if there is one.
     ///
     /// # Errors
-    /// [`JournalError::Corrupt`] when the file is not what was written.
+    /// [`JournalError::Corrupt`] when the file is not what was written, [`JournalError::Empty`] when it never was.
     pub fn read(&self, sandbox: &str) -> Result<Option<Record>, JournalError> {
         let path = self.path(sandbox);
         let text = match fs::read(&path) {
@@ -187,6 +200,9 @@ impl Journal {
             Err(error) if is_absent(&error) => return Ok(None),
             Err(source) => return Err(JournalError::Io { doing: "reading", path, source }),
         };
+        if text.iter().all(|byte| *byte == 0) {
+            return Err(JournalError::Empty { path });
+        }
         let mut why = String::new();
         for step in text.split(|byte| BETWEEN_TEXTS.contains(byte)).rev() {
             match unsealed(step) {
@@ -252,13 +268,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Moves a record that no DEL can serve into `given-up/` next to the journal, where it can be looked at.
+    /// Moves a record that no DEL can serve into `given-up/` next to the journal, where it can be looked at, and where a
+    /// GC tries again.
     ///
     /// # Errors
     /// When the file cannot be moved.
     pub fn give_up(&self, sandbox: &str) -> Result<(), JournalError> {
         let path = self.path(sandbox);
-        let folder = self.dir.with_file_name("given-up");
+        let folder = self.given_up().dir;
         let failed = |source| JournalError::Io { doing: "setting aside", path: path.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
         fs::rename(&path, folder.join(format!("{sandbox}.json"))).map_err(failed)
@@ -268,7 +285,7 @@ impl Journal {
         self.dir.join(format!("{sandbox}.json"))
     }
 
-    /// The same for every operation on the sandbox, which are never two at once: nothing of a killed one piles up.
+    /// The same for every operation on the sandbox, which are never two at once: killed ones leave no more than this.
     fn aside(&self, sandbox: &str) -> PathBuf {
         self.dir.join(format!(".{sandbox}.json"))
     }

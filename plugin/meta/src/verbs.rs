@@ -105,8 +105,11 @@ fn publish_and_sync(
     let sandbox = record.sandbox.clone();
     let request = PublishRequest { pod: pod.clone(), sandbox, status, summary: summary::of(record) };
     let published = cluster.publish(&request);
-    sync()?;
-    match published() {
+    let synced = sync();
+    // Awaited in any case: what is still being published must not outlive its undoing.
+    let published = published();
+    synced?;
+    match published {
         // A static pod starts without the API: its mirror comes later, and it may be the API server itself.
         Err(error)
             if conf.status_policy == StatusPolicy::BestEffort

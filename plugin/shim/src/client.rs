@@ -43,7 +43,7 @@ impl Daemon {
         Self { socket, wait }
     }
 
-    /// Sends a question whose answer has to be there `within` this time.
+    /// Sends a question. Its answer may take `within` from when it is awaited.
     fn ask(
         &self,
         path: &str,
@@ -53,7 +53,6 @@ impl Daemon {
     ) -> Result<Asked, ClusterError> {
         let body = serde_json::to_string(body).map_err(|error| unusable(&error.to_string()))?;
         let mut stream = self.connect(wait)?;
-        let deadline = Instant::now() + within;
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: multus\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
@@ -62,7 +61,7 @@ impl Daemon {
             .set_write_timeout(Some(within))
             .and_then(|()| stream.write_all((head + &body).as_bytes()))
             .map_err(|error| lost(&error))?;
-        Ok(Asked { stream, deadline })
+        Ok(Asked { stream, within })
     }
 
     fn connect(&self, wait: Duration) -> Result<UnixStream, ClusterError> {
@@ -114,12 +113,13 @@ impl Daemon {
 /// A question that the daemon was sent.
 struct Asked {
     stream: UnixStream,
-    deadline: Instant,
+    within: Duration,
 }
 
 impl Asked {
     fn answer<T: DeserializeOwned>(mut self) -> Result<T, ClusterError> {
-        let answer = receive(&mut self.stream, self.deadline).map_err(|error| lost(&error))?;
+        let deadline = Instant::now() + self.within;
+        let answer = receive(&mut self.stream, deadline).map_err(|error| lost(&error))?;
         read(&answer)
     }
 }

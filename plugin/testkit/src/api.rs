@@ -275,11 +275,11 @@ impl State {
     }
 }
 
-/// A merge patch of annotations, guarded by the uid in it.
+/// A patch of annotations, guarded by the uid in it, which nothing can change.
 fn patched(pod: &mut Value, patch: &Value) -> (u16, Value) {
     let uid = &patch["metadata"]["uid"];
     if !uid.is_null() && *uid != pod["metadata"]["uid"] {
-        return refusal(409, "");
+        return refusal(422, "");
     }
     if let Some(changes) = patch["metadata"]["annotations"].as_object() {
         for (key, value) in changes {
@@ -295,6 +295,7 @@ fn refusal(code: u16, name: &str) -> (u16, Value) {
         403 => "Forbidden",
         404 => "NotFound",
         409 => "Conflict",
+        422 => "Invalid",
         429 => "TooManyRequests",
         503 => "ServiceUnavailable",
         _ => "InternalError",

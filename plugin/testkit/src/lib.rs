@@ -5,6 +5,7 @@
 //! which order, with which environment and configuration. [`api`] is an API server that fails as told, [`apiserver`] a
 //! real one. [`fuzz`] runs parsers on mutations of a corpus. [`netns`] makes network namespaces that end with the test.
 
+pub mod answer;
 pub mod api;
 pub mod apiserver;
 pub mod fuzz;
@@ -136,6 +137,37 @@ impl Plugins {
     /// What was recorded there.
     pub fn records(&self) -> Result<Vec<Record>> {
         records(&self.record_file())
+    }
+
+    /// `VERB network ifname` of every call recorded there, in order; `network` is a key of the configuration.
+    pub fn calls(&self) -> Result<Vec<String>> {
+        let shown = |call: &Record| {
+            let config = call.config();
+            let network = config["network"].as_str().unwrap_or("?");
+            format!("{} {network} {}", call.command(), call.var("CNI_IFNAME"))
+        };
+        Ok(self.records()?.iter().map(shown).collect())
+    }
+
+    /// Names of the files in a folder below the root, sorted; none where there is no folder.
+    pub fn files(&self, below: &str) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(self.root().join(below)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.with_context(|| below.to_owned())?,
+        };
+        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        let mut names = entries.map(name).collect::<Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Files of sandboxes that a plugin left, where its state is in `state` and `run` below the root.
+    pub fn left(&self) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        for folder in ["state/journal", "state/given-up", "run/plain", "run/lock"] {
+            left.extend(self.files(folder)?.into_iter().map(|name| format!("{folder}/{name}")));
+        }
+        Ok(left)
     }
 }
 

@@ -13,7 +13,7 @@ const HOT_PATH: &str = include_str!("../hot-path.txt");
 /// What the time of an ADD with two networks is made of, each part measured alone.
 pub(crate) fn parts(report: &Report) -> String {
     let parts = &report.parts;
-    let load = Load { networks: 2, real: false };
+    let load = Load::noop(2);
     let (Some(scenario), Some(calls)) = (report.scenario(2), report.requests_of(Kind::Ours, load)) else {
         return String::new();
     };

@@ -127,8 +127,9 @@ fn measure(arguments: &Arguments, machine: Machine) -> Result<Report> {
 
     let rounds = if arguments.quick { 20 } else { 100 };
     let (mut serial, mut requests) = (Vec::new(), Vec::new());
-    let noop = [0, 1, 2, 8].map(|networks| Load { networks, real: false });
-    for load in noop.into_iter().chain([Load { networks: 2, real: true }]) {
+    let noop = [0, 1, 2, 8].map(Load::noop);
+    let others = [Load { real: true, ..Load::noop(2) }, Load { rest: false, ..Load::noop(2) }];
+    for load in noop.into_iter().chain(others) {
         let (scenario, windows) = serial::run(&world, &subjects, load, rounds, &progress)?;
         serial.push(scenario);
         progress.begin("counting requests");

@@ -33,8 +33,10 @@ pub(crate) struct Row {
     pub(crate) networks: usize,
     /// Resident, in kB, at rest.
     pub(crate) resident: u64,
-    /// The largest until the end of a burst of [`BURST`], in kB.
+    /// The largest in a burst of [`BURST`], in kB.
     pub(crate) peak: u64,
+    /// ADDs of the burst that failed and were called again.
+    pub(crate) failed: usize,
     /// From the start of the process until it attached a first pod with networks, in milliseconds.
     pub(crate) serves_after: f64,
 }
@@ -70,12 +72,20 @@ pub(crate) fn run(
             let serves_after = begin.elapsed().as_secs_f64() * 1000.0;
             call::run(&subject.calls("DEL", pod), &subject.log)?;
             let resident = at_rest(&subject)?;
-            burst::once(world, &subject, &format!("peak{networks}"), BURST, &AtomicUsize::new(0))?;
-            let peak = subject.daemon.as_ref().map_or(Ok(0), |daemon| daemon.memory("VmHWM"))?;
-            rows.push(Row { subject: kind, networks, resident, peak, serves_after });
+            let (peak, failed) = in_a_burst(world, &subject, &format!("peak{networks}"))?;
+            rows.push(Row { subject: kind, networks, resident, peak, failed, serves_after });
         }
     }
     Ok(rows)
+}
+
+/// Largest resident memory, and failed ADDs.
+fn in_a_burst(world: &World, subject: &Subject, prefix: &str) -> Result<(u64, usize)> {
+    let Some(daemon) = &subject.daemon else { return Ok((0, 0)) };
+    daemon.forget_peak()?;
+    let failed = AtomicUsize::new(0);
+    burst::once(world, subject, prefix, BURST, &failed)?;
+    Ok((daemon.memory("VmHWM")?, failed.into_inner()))
 }
 
 fn at_rest(subject: &Subject) -> Result<u64> {

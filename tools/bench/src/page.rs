@@ -106,8 +106,9 @@ fn page(report: &Report, pictures: &[String]) -> String {
         page += &row([budget.promise, &budget.limit, &budget.measured, holds]);
     }
     page += &format!(
-        "\n## One call after the other\n\nMilliseconds, each call {} ms after the one before, so that nobody pays for what \
-         another leaves to be done.\nRequests are those that the ADD of a pod waits for.\n\n",
+        "\n## One call after the other\n\nMilliseconds, each call {} ms after the one before: as on a node, nobody pays \
+         for what somebody leaves to be done\nafter the answer, itself or another (events, above all). The rows without \
+         rest are of the same calls without pause.\nRequests are those that the ADD of a pod waits for.\n\n",
         REST.as_millis()
     );
     page += &row(["", "", "ADD median", "ADD p99", "DEL median", "DEL p99", "API requests"]);

@@ -13,11 +13,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::stats::Stats;
+use crate::{serial::REST, stats::Stats};
 
-const ROUNDS: usize = 200;
-/// As between the calls that these are parts of, though shorter.
-const REST: Duration = Duration::from_millis(5);
+const ROUNDS: usize = 100;
 /// About as long as the record of a pod with two networks.
 const RECORD: [u8; 2048] = [b'x'; 2048];
 
@@ -42,26 +40,29 @@ pub(crate) struct Parts {
 
 /// Measures the parts; `folder` is on the disk of the plugin's state.
 pub(crate) fn measure(shim: &Path, delegate: &Path, socket: &Path, folder: &Path) -> Result<Parts> {
+    let (synced_file, removed) = records(folder)?;
     Ok(Parts {
         start_plugin: repeat(|| start(Command::new(shim).arg("--version")))?,
         start_delegate: repeat(|| start(&mut Command::new(delegate)))?,
-        synced_file: repeat(|| write(folder))?,
+        synced_file,
         noted: repeat(|| note(folder).map(drop))?,
         noted_synced: repeat(|| Ok(note(folder)?.sync_data()?))?,
-        removed: removals(folder)?,
+        removed,
         round_trip: repeat(|| ask(socket))?,
     })
 }
 
 fn repeat(mut part: impl FnMut() -> Result<()>) -> Result<Stats> {
-    let mut times = Vec::with_capacity(ROUNDS);
-    for _ in 0..ROUNDS {
-        sleep(REST);
-        let begin = Instant::now();
-        part()?;
-        times.push(begin.elapsed());
-    }
+    let times: Vec<Duration> = (0..ROUNDS).map(|_| timed(&mut part)).collect::<Result<_>>()?;
     Ok(Stats::of(&times))
+}
+
+/// From rest, as the calls that these are parts of.
+fn timed(part: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    sleep(REST);
+    let begin = Instant::now();
+    part()?;
+    Ok(begin.elapsed())
 }
 
 fn start(command: &mut Command) -> Result<()> {
@@ -87,16 +88,14 @@ fn note(folder: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn removals(folder: &Path) -> Result<Stats> {
-    let mut times = Vec::with_capacity(ROUNDS);
+/// Times of making a record and of removing it.
+fn records(folder: &Path) -> Result<(Stats, Stats)> {
+    let (mut made, mut removed) = (Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS));
     for _ in 0..ROUNDS {
-        write(folder)?;
-        sleep(REST);
-        let begin = Instant::now();
-        fs::remove_file(folder.join("record.json"))?;
-        times.push(begin.elapsed());
+        made.push(timed(|| write(folder))?);
+        removed.push(timed(|| fs::remove_file(folder.join("record.json")).map_err(Into::into))?);
     }
-    Ok(Stats::of(&times))
+    Ok((Stats::of(&made), Stats::of(&removed)))
 }
 
 fn ask(socket: &Path) -> Result<()> {

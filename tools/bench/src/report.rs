@@ -45,7 +45,7 @@ pub(crate) struct Budget {
 impl Report {
     /// The scenario with so many networks.
     pub(crate) fn scenario(&self, networks: usize) -> Option<&Scenario> {
-        self.serial.iter().find(|scenario| scenario.load == Load { networks, real: false })
+        self.serial.iter().find(|scenario| scenario.load == Load::noop(networks))
     }
 
     pub(crate) fn requests_of(&self, subject: Kind, load: Load) -> Option<&Requests> {
@@ -61,7 +61,7 @@ impl Report {
     pub(crate) fn budgets(&self) -> Vec<Budget> {
         let ours = |networks| self.scenario(networks)?.above(Kind::Ours);
         let peer = |networks| self.scenario(networks)?.above(Kind::PeerThick);
-        let calls = |networks| self.requests_of(Kind::Ours, Load { networks, real: false });
+        let calls = |networks| self.requests_of(Kind::Ours, Load::noop(networks));
         let rate = |kind| Some(self.bursts.first()?.row(kind)?.per_second);
         let share = |ours: Option<f64>, peer: Option<f64>| Some(ours? / peer?);
         let at_most = |promise, limit: f64, unit: &str, measured: Option<f64>| {

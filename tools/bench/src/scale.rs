@@ -1,6 +1,6 @@
 //! Whether a pod costs more in a large cluster: the same pods beside few networks and beside very many, in turn.
 
-use std::time::Duration;
+use std::{thread::sleep, time::Duration};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     call,
     progress::Progress,
-    serial::network_names,
+    serial::{REST, network_names},
     stats::Stats,
     subject::Subject,
     world::{NODE, World},
@@ -46,7 +46,9 @@ pub(crate) fn run(
         }
         for (subject, pods, times) in &mut sides {
             let Some(pod) = pods.get(round) else { continue };
+            sleep(REST);
             times.push(call::run(&subject.calls("ADD", pod), &subject.log)?);
+            sleep(REST);
             call::run(&subject.calls("DEL", pod), &subject.log)?;
         }
         if round % 2 == 1 {

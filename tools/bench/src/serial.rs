@@ -40,22 +40,31 @@ pub(crate) struct Load {
     pub(crate) networks: usize,
     /// Real macvlan with host-local, in place of the delegate that does nothing.
     pub(crate) real: bool,
+    /// Whether everybody begins from rest; else a DEL is called right after the ADD, and others right after it.
+    pub(crate) rest: bool,
 }
 
 impl Load {
+    /// Delegates that do nothing, from rest.
+    pub(crate) fn noop(networks: usize) -> Self {
+        Self { networks, real: false, rest: true }
+    }
+
     /// For people.
     pub(crate) fn title(self) -> String {
         let real = if self.real { "macvlan " } else { "" };
         match self.networks {
             0 => "plain pod".to_owned(),
             1 => format!("pod with 1 {real}network"),
-            more => format!("pod with {more} {real}networks"),
+            more if self.rest => format!("pod with {more} {real}networks"),
+            more => format!("{more} {real}networks, no rest"),
         }
     }
 
     /// For names of objects and files.
     pub(crate) fn name(self) -> String {
-        format!("{}{}", if self.real { "real" } else { "" }, self.networks)
+        let (real, rest) = (if self.real { "real" } else { "" }, if self.rest { "" } else { "busy" });
+        format!("{real}{rest}{}", self.networks)
     }
 
     fn network_names(self) -> Vec<String> {
@@ -88,7 +97,7 @@ pub(crate) type Outcome = (Scenario, Vec<(Kind, Vec<Window>)>);
 
 /// The names of the first networks of a namespace.
 pub(crate) fn network_names(networks: usize) -> Vec<String> {
-    Load { networks, real: false }.network_names()
+    Load::noop(networks).network_names()
 }
 
 /// Pods that live long enough for what is told of them later: when they ran.
@@ -133,6 +142,7 @@ pub(crate) fn run(
     let pods: Vec<Vec<Pod>> = subjects.iter().map(make).collect::<Result<_>>()?;
     let mut times = vec![(Vec::new(), Vec::new()); subjects.len()];
     let mut windows: Vec<Vec<Window>> = vec![Vec::new(); subjects.len()];
+    let rest = if load.rest { REST } else { Duration::ZERO };
     for round in 0..WARM_UP + rounds {
         for turn in 0..subjects.len() {
             // Another one first in each round: nobody always follows the same neighbour.
@@ -142,11 +152,11 @@ pub(crate) fn run(
             else {
                 continue;
             };
-            sleep(REST);
+            sleep(rest);
             let begin = SystemTime::now();
             let add = call::run(&subject.calls("ADD", pod), &subject.log)?;
             let added = SystemTime::now();
-            sleep(REST);
+            sleep(rest);
             let deleting = SystemTime::now();
             let del = call::run(&subject.calls("DEL", pod), &subject.log)?;
             let window = Window::new(pod, [begin, added, deleting, SystemTime::now()]);

@@ -290,6 +290,11 @@ impl Daemon {
         Ok(Self { process, socket })
     }
 
+    /// Its `VmHWM` begins anew (proc(5), `clear_refs`).
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5").map_err(Into::into)
+    }
+
     /// A line of `/proc/PID/status` that is in kB.
     pub(crate) fn memory(&self, key: &str) -> Result<u64> {
         let file = format!("/proc/{}/status", self.process.id());

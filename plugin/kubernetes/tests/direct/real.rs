@@ -168,12 +168,14 @@ fn a_status_is_written_to_that_generation_alone_and_beside_other_annotations() {
     assert_eq!(cluster.annotation("again", STATUS), text, "its text is untouched");
     assert_eq!(cluster.annotation("again", "k"), "v");
     server.kubectl(&["delete", "pod", "again", "--grace-period=0", "--force"]).unwrap();
-    server.create_pod("default", "again", &json!({})).unwrap();
+    let new = server.create_pod("default", "again", &json!({})).unwrap();
     let (reason, code, _) = failure(reader.publish(&status_of(pod("again", &old), text))());
     assert_eq!((reason.as_str(), code), ("POD_REPLACED", 7));
     assert_eq!(cluster.annotation("again", STATUS), Value::Null);
     let (reason, ..) = failure(reader.resolve(&annotations_of(pod("again", &old))));
     assert_eq!(reason, "POD_REPLACED");
+    reader.publish(&status_of(pod("again", &new), text))().unwrap();
+    assert_eq!(cluster.annotation("again", STATUS), text, "on a pod that had no annotation at all");
 }
 
 #[test]

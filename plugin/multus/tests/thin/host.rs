@@ -10,6 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use testkit::{
     Plugins,
+    answer::Answer,
     api::{self, Api},
 };
 
@@ -85,56 +86,16 @@ impl Host {
             .spawn()
             .unwrap();
         child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Answer { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Answer::of(child.wait_with_output().unwrap())
     }
 
     /// `VERB delegate ifname` of every call a delegate saw, in order.
     pub(crate) fn calls(&self) -> Vec<String> {
-        let shown = |call: &testkit::Record| {
-            let network = call.config()["network"].as_str().unwrap_or("?").to_owned();
-            format!("{} {network} {}", call.command(), call.var("CNI_IFNAME"))
-        };
-        self.plugins.records().unwrap().iter().map(shown).collect()
-    }
-
-    /// Names of the files in a folder below the host; none where there is no folder.
-    pub(crate) fn files(&self, below: &str) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.root(below)) else { return Vec::new() };
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        self.plugins.calls().unwrap()
     }
 
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {
-        for folder in ["state/journal", "state/given-up", "run/plain", "run/lock"] {
-            assert_eq!(self.files(folder), Vec::<String>::new(), "left in {folder}");
-        }
-    }
-}
-
-/// What the plugin said.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) ok: bool,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Answer {
-    #[track_caller]
-    pub(crate) fn result(&self) -> Value {
-        assert!(self.ok, "{self:?}");
-        serde_json::from_str(&self.stdout).unwrap()
-    }
-
-    /// Code and line of a failure; asserts that the line is one and fits an event.
-    #[track_caller]
-    pub(crate) fn failure(&self) -> (u64, String) {
-        assert!(!self.ok, "{self:?}");
-        let error: Value = serde_json::from_str(&self.stdout).unwrap();
-        let line = error["msg"].as_str().unwrap().to_owned();
-        assert!(line.chars().count() < 300 && !line.contains('\n'), "not one short line: {line}");
-        (error["code"].as_u64().unwrap(), line)
+        assert_eq!(self.plugins.left().unwrap(), Vec::<String>::new());
     }
 }

@@ -16,7 +16,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::netns::Netns;
+use testkit::{answer::Answer, netns::Netns};
 
 use crate::{
     daemon::Daemon,
@@ -178,7 +178,7 @@ impl Host {
             .env("CNI_IFNAME", pod.ifname)
             .env("CNI_PATH", &self.plugins)
             .env("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=demo;K8S_POD_NAME=pod;K8S_POD_UID=u1");
-        Answer::of(&self.run_with(&mut shim, &config.to_string()))
+        Answer::of(self.run_with(&mut shim, &config.to_string()))
     }
 
     /// What of the host the plugins may have changed, in lines that do not depend on time.
@@ -256,39 +256,5 @@ impl Drop for Service {
         // One that has ended by itself is as good.
         drop(self.0.kill());
         drop(self.0.wait());
-    }
-}
-
-/// What the plugin said.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    ok: bool,
-    stdout: String,
-    stderr: String,
-}
-
-impl Answer {
-    fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { ok: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
-    }
-
-    #[track_caller]
-    pub(crate) fn result(&self) -> Value {
-        self.worked();
-        serde_json::from_str(&self.stdout).unwrap()
-    }
-
-    #[track_caller]
-    pub(crate) fn worked(&self) {
-        assert!(self.ok, "{}{}", self.stdout, self.stderr);
-    }
-
-    /// Code and line of a failure.
-    #[track_caller]
-    pub(crate) fn failure(&self) -> (u64, String) {
-        assert!(!self.ok, "{self:?}");
-        let error: Value = serde_json::from_str(&self.stdout).unwrap();
-        (error["code"].as_u64().unwrap(), error["msg"].as_str().unwrap().to_owned())
     }
 }

@@ -7,9 +7,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testkit::Record;
+use testkit::{Record, answer::Answer};
 
-use crate::host::{Answer, Host};
+use crate::host::Host;
 
 /// GC with the runtime's list of containers that live, each as `eth0`.
 fn gc(host: &mut Host, living: &[&str]) -> Answer {
@@ -118,6 +118,21 @@ fn a_torn_record_of_a_sandbox_that_is_gone_is_set_aside() {
     assert!(gc(&mut host, &["sandbox1"]).ok);
     assert_eq!(host.files("state/given-up"), ["sandbox2.json"]);
     assert_eq!(host.calls()[2..], ["GC first ", "GC second "]);
+}
+
+#[test]
+fn what_was_given_up_is_tried_again_until_it_is_detached() {
+    let mut host = settled();
+    fs::create_dir_all(host.root("state/given-up")).unwrap();
+    fs::rename(host.root("state/journal/sandbox1.json"), host.root("state/given-up/sandbox1.json")).unwrap();
+    let plugin = host.plugins.bin().join("second");
+    fs::rename(&plugin, host.root("second")).unwrap();
+    assert!(gc(&mut host, &["another"]).ok, "what has failed for long fails no GC");
+    assert_eq!(host.files("state/given-up"), ["sandbox1.json"]);
+    fs::rename(host.root("second"), &plugin).unwrap();
+    assert!(gc(&mut host, &["another"]).ok);
+    assert!(host.calls().contains(&"DEL second net1".to_owned()), "{:?}", host.calls());
+    host.assert_nothing_left();
 }
 
 #[test]

@@ -1,15 +1,14 @@
 //! What is on the disk when, and what is left of a plugin that is killed, or fails, at any of its system calls.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    process::{Command, Stdio},
-};
+use std::{collections::BTreeMap, fs, process::Stdio};
 
 use serde_json::{Value, json};
-use testkit::strace::{self, Point};
+use testkit::{
+    answer::Answer,
+    strace::{self, Point},
+};
 
-use crate::host::{Answer, Host};
+use crate::{host::Host, sources::file};
 
 /// Points of each verb that the gate tries.
 const SOME: usize = 25;
@@ -92,46 +91,48 @@ fn assert_all_detached(host: &Host, point: &Point) {
     assert!(last.values().all(|verb| verb == "DEL"), "{point:?}: {last:?}");
 }
 
-/// No process of this host's runs any more.
-#[track_caller]
-fn assert_nothing_runs(host: &Host, point: &Point) {
-    let running = Command::new("pgrep").arg("-f").arg(host.plugins.bin()).output().unwrap();
-    assert!(running.stdout.is_empty(), "{point:?}: {}", String::from_utf8_lossy(&running.stdout));
-}
-
-fn at_every_point_of(verb: &str) {
+fn at_every_point_of(verb: &str, host: &Host, asked: &Value) {
     if !strace::available() {
         return;
     }
-    let host = host();
     if verb == "DEL" {
-        assert!(host.call("ADD", Some("a,b")).ok);
+        assert!(host.call_with("ADD", asked).ok);
     }
-    assert!(traced(&host, verb, None, &networks()).ok);
-    assert!(host.call("DEL", Some("a,b")).ok);
+    assert!(traced(host, verb, None, asked).ok);
+    assert!(host.call_with("DEL", asked).ok);
     let points = strace::points(&host.root("calls"), &["ENOSPC", "EIO", "EROFS"]).unwrap();
     for point in strace::sample(points, SOME) {
         if verb == "DEL" {
-            let answer = host.call("ADD", Some("a,b"));
+            let answer = host.call_with("ADD", asked);
             assert!(answer.ok, "{point:?}: the sandbox cannot be attached anew: {answer:?}");
         }
-        traced(&host, verb, Some(&point), &networks());
-        assert_nothing_runs(&host, &point);
-        let answer = host.call("DEL", Some("a,b"));
+        traced(host, verb, Some(&point), asked);
+        let answer = host.call_with("DEL", asked);
         assert!(answer.ok, "{point:?}: {answer:?}");
-        assert_all_detached(&host, &point);
-        assert_eq!(host.left(), Vec::<String>::new(), "{point:?}");
+        assert_all_detached(host, &point);
+        assert_eq!(host.plugins.left().unwrap(), Vec::<String>::new(), "{point:?}");
     }
 }
 
 // Holds: D9, C29
 #[test]
 fn at_every_system_call_of_an_add_the_del_that_follows_detaches_all_and_leaves_nothing() {
-    at_every_point_of("ADD");
+    at_every_point_of("ADD", &host(), &networks());
 }
 
 // Holds: D9
 #[test]
 fn at_every_system_call_of_a_del_the_next_one_detaches_the_rest_and_leaves_nothing() {
-    at_every_point_of("DEL");
+    at_every_point_of("DEL", &host(), &networks());
+}
+
+/// One whose record may fail, with an auxiliary chain.
+// Holds: D9, C29
+#[test]
+fn at_every_system_call_of_a_plain_add_the_del_that_follows_detaches_all_and_leaves_nothing() {
+    let mut host = Host::new();
+    host.options["auxiliaryCNIChainName"] = json!("aux");
+    host.plugins.add("passthru").unwrap();
+    file(&host, "net.d/aux/20-tuning.conf", "ignored", "third");
+    at_every_point_of("ADD", &host, &json!({"io.kubernetes.cri.pod-annotations": {}}));
 }

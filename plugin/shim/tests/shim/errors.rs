@@ -10,8 +10,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use testkit::answer::Answer;
 
-use crate::host::{Answer, Host, http};
+use crate::host::{Host, http};
 
 /// Prepares a host, calls the plugin, and gives its answer.
 type Case = fn(&mut Host) -> Answer;

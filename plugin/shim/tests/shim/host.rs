@@ -5,13 +5,13 @@ use std::{
     io::{Read, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use testkit::Plugins;
+use testkit::{Plugins, answer::Answer};
 
 /// What a double answers to `(path, body)`: the bytes on the wire, or nothing and a closed connection.
 type Script = dyn Fn(&str, &Value) -> Vec<u8> + Send + Sync;
@@ -200,18 +200,7 @@ impl Host {
 
     /// `VERB delegate ifname` of every call a delegate saw, in order.
     pub(crate) fn calls(&self) -> Vec<String> {
-        let records = self.plugins.records().unwrap();
-        records
-            .iter()
-            .map(|call| {
-                format!(
-                    "{} {} {}",
-                    call.command(),
-                    call.config()["network"].as_str().unwrap_or("?"),
-                    call.var("CNI_IFNAME")
-                )
-            })
-            .collect()
+        self.plugins.calls().unwrap()
     }
 
     /// Awaits a call of a delegate, as [`Host::calls`] shows it.
@@ -222,57 +211,13 @@ impl Host {
 
     /// Names of the files in a folder below the host, sorted; none where there is no folder.
     pub(crate) fn files(&self, below: &str) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.root(below)) else { return Vec::new() };
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    /// Files of sandboxes that are left on the host.
-    pub(crate) fn left(&self) -> Vec<String> {
-        let folders = ["state/journal", "state/given-up", "run/plain", "run/lock"];
-        let in_folder = |folder: &str| {
-            self.files(folder).into_iter().map(move |name| format!("{folder}/{name}")).collect()
-        };
-        folders.into_iter().flat_map(|folder| -> Vec<String> { in_folder(folder) }).collect()
+        self.plugins.files(below).unwrap()
     }
 
     /// Asserts that nothing of a sandbox is left on the host.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {
-        assert_eq!(self.left(), Vec::<String>::new());
-    }
-}
-
-/// What the plugin said.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) ok: bool,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Answer {
-    pub(crate) fn of(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-
-    #[track_caller]
-    pub(crate) fn result(&self) -> Value {
-        assert!(self.ok, "{self:?}");
-        serde_json::from_str(&self.stdout).unwrap()
-    }
-
-    /// Code and line of a failure; asserts that the line is one and fits an event.
-    #[track_caller]
-    pub(crate) fn failure(&self) -> (u64, String) {
-        assert!(!self.ok, "{self:?}");
-        let error: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));
-        let line = error["msg"].as_str().unwrap().to_owned();
-        assert!(line.chars().count() < 300 && !line.contains('\n'), "not one short line: {line}");
-        (error["code"].as_u64().unwrap(), line)
+        assert_eq!(self.plugins.left().unwrap(), Vec::<String>::new());
     }
 }
 

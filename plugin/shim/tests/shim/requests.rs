@@ -1,8 +1,9 @@
 //! What a pod asks of its networks, and how it reaches the delegates.
 
 use serde_json::{Value, json};
+use testkit::answer::Answer;
 
-use crate::host::{Answer, Host, http};
+use crate::host::{Host, http};
 
 const ALL: [&str; 6] = ["ips", "mac", "infinibandGUID", "portMappings", "bandwidth", "deviceID"];
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::host::{Host, ended, http};
 
 /// A config file with one delegate.
-fn file(host: &Host, path: &str, name: &str, kind: &str) {
+pub(crate) fn file(host: &Host, path: &str, name: &str, kind: &str) {
     let path = host.root(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let plugin = host.delegate(kind, &json!({}));
@@ -151,7 +151,7 @@ fn default_networks_reach_every_pod_but_those_of_system_namespaces() {
     assert_eq!(host.calls()[8..], ["ADD first eth0"]);
 }
 
-fn call_default(host: &Host, text: &str) -> crate::host::Answer {
+fn call_default(host: &Host, text: &str) -> testkit::answer::Answer {
     let annotations = json!({"v1.multus-cni.io/default-network": text});
     host.call_with(
         "ADD",
