@@ -10,7 +10,7 @@ use cni::{chain::Runner, config::NetworkConfig, env::Request, error::one_line, p
 use crate::{
     detach,
     error::{Fault, Result},
-    journal::Journal,
+    journal::{Journal, JournalError},
     lock::{BUSY, GcLock, SandboxLock},
     netconf::NetConf,
     primary,
@@ -43,8 +43,7 @@ pub fn gc(request: &Request, conf: &NetConf) -> Result<()> {
     let mut all_known = true;
     for journal in journals(conf) {
         for sandbox in journal.sandboxes()? {
-            let listed = valid.iter().any(|(container_id, _)| *container_id == sandbox);
-            if !listed && journal.age(&sandbox).is_some_and(|age| age >= SETTLED) {
+            if !lists(&valid, &sandbox) && journal.age(&sandbox).is_some_and(|age| age >= SETTLED) {
                 match SandboxLock::acquire(&conf.run_dir, &sandbox, Instant::now()) {
                     // Whoever works on it sees to it; until then it lives.
                     Err(fault) if fault.slug == BUSY => {}
@@ -96,9 +95,9 @@ fn retry_given_up(conf: &NetConf, runner: &Runner<'_>, valid: &[Pair]) {
             Vec::new()
         });
         for sandbox in sandboxes {
-            let listed = valid.iter().any(|(container_id, _)| *container_id == sandbox);
-            // One that cannot be read was set aside to be looked at, and has been told of.
-            if listed || journal.read(&sandbox).is_err() {
+            // A torn one was set aside to be looked at, and has been told of.
+            let torn = matches!(journal.read(&sandbox), Err(JournalError::Corrupt { .. }));
+            if torn || lists(valid, &sandbox) {
                 continue;
             }
             let lock = SandboxLock::acquire(&conf.run_dir, &sandbox, Instant::now());
@@ -160,6 +159,11 @@ fn in_use(
     }
     let pairs = |name: &str| living_under.get(name).into_iter().flatten().cloned().collect();
     configs.into_iter().map(|config| (config.clone(), pairs(&config.name))).collect()
+}
+
+/// Whether the runtime has the sandbox.
+fn lists(valid: &[Pair], sandbox: &str) -> bool {
+    valid.iter().any(|(container_id, _)| container_id == sandbox)
 }
 
 fn valid_attachments(request: &Request) -> Result<Vec<Pair>> {

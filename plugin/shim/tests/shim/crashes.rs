@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, fs, process::Stdio};
 use serde_json::{Value, json};
 use testkit::{
     answer::Answer,
-    strace::{self, Point},
+    strace::{self, Fault, Point},
 };
 
-use crate::{host::Host, sources::file};
+use crate::{
+    host::{Host, await_some},
+    sources::file,
+};
 
 /// Points of each verb that the gate tries.
 const SOME: usize = 25;
@@ -135,4 +138,38 @@ fn at_every_system_call_of_a_plain_add_the_del_that_follows_detaches_all_and_lea
     host.plugins.add("passthru").unwrap();
     file(&host, "net.d/aux/20-tuning.conf", "ignored", "third");
     at_every_point_of("ADD", &host, &json!({"io.kubernetes.cri.pod-annotations": {}}));
+}
+
+/// The note that follows the primary is lost, and the plugin is killed in the chain.
+#[test]
+fn a_plain_pod_whose_notes_fail_is_detached_whole() {
+    if !strace::available() {
+        return;
+    }
+    let mut host = Host::new();
+    host.options["auxiliaryCNIChainName"] = json!("aux");
+    host.plugins.add("passthru").unwrap();
+    file(&host, "net.d/aux/20-tuning.conf", "ignored", "third");
+    let plain = json!({"io.kubernetes.cri.pod-annotations": {}});
+    assert!(traced(&host, "ADD", None, &plain).ok);
+    assert!(host.call_with("DEL", &plain).ok);
+    let text = fs::read_to_string(host.root("calls")).unwrap();
+    let plugin = text.split_whitespace().next().unwrap();
+    let mut writes = text.lines().filter(|line| line.starts_with(plugin) && line.contains(" write("));
+    // strace shows what begins a later text of the record in octal.
+    let nth = 1 + writes.position(|line| line.contains("\\36{")).expect("a note");
+    let point = Point { call: "write".to_owned(), nth, fault: Fault::Error("ENOSPC") };
+    let mut chained = host.delegate("third", &json!({"behaviour": {"ADD": "hang"}}));
+    chained["cniVersion"] = json!("1.0.0");
+    fs::write(host.root("net.d/aux/20-tuning.conf"), chained.to_string()).unwrap();
+    let before = host.calls().len();
+    let command = strace::under(&host.command_for(&host.container, "ADD"), &host.root("calls"), Some(&point));
+    let mut stuck = host.feed(command, "ADD", &plain);
+    await_some(|| host.calls()[before..].contains(&"ADD third eth0".to_owned()).then_some(()));
+    let plugin = strace::traced(stuck.id()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(plugin), nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert!(host.call_with("DEL", &plain).ok);
+    stuck.wait().unwrap();
+    assert_eq!(host.calls()[before + 2..], ["DEL third eth0", "DEL first eth0"]);
+    assert_eq!(host.plugins.left().unwrap(), Vec::<String>::new());
 }
